@@ -1,0 +1,114 @@
+# Every target sets up what it needs in .venv: a Python 3.11+, a C++17 compiler and make are enough.
+
+PYTHON ?= python3
+JOBS ?= 2
+
+VENV := $(CURDIR)/.venv
+STAMPS := $(VENV)/stamps
+export VIRTUAL_ENV := $(VENV)
+export PATH := $(VENV)/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
+unexport PYTHONPATH PYTHONHOME
+
+SOURCES := $(shell find CMakeLists.txt pyproject.toml README.md cmake cpp python -not -path '*/__pycache__*' -not -path 'cmake/eigen*')
+CPP := $(shell find cpp tests/cpp -name '*.cpp' -o -name '*.hpp')
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-engine test-python test-isas lint format stub bench dist campaign asan tsan tidy clean
+.DELETE_ON_ERROR:
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r t what; do printf '  make %-12s %s\n' "$$t" "$$what"; done
+
+# --- environment ------------------------------------------------------------------------------------------------------
+
+$(STAMPS)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make: $(PYTHON) is older than 3.11; name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	pip install --quiet "pip>=25.1"
+	mkdir -p $(STAMPS) && touch $@
+
+# A dependency group of pyproject.toml.
+$(STAMPS)/group-%: pyproject.toml $(STAMPS)/venv
+	pip install --quiet --group $*
+	touch $@
+
+# The package as users get it (not editable), built in a folder that is kept, so that only what changed is compiled.
+$(STAMPS)/installed: $(SOURCES) $(STAMPS)/group-build
+	pip install --quiet --no-build-isolation --no-deps --force-reinstall . -C build-dir=build/wheel
+	touch $@
+
+# An extra of the package; the package itself is there already.
+$(STAMPS)/extra-%: pyproject.toml | $(STAMPS)/installed
+	pip install --quiet "jepa-ode[$*]"
+	touch $@
+
+TEST_ENVIRONMENT := $(STAMPS)/installed $(addprefix $(STAMPS)/, group-test extra-analyze extra-xarray extra-bench)
+
+# --- what people ask for ----------------------------------------------------------------------------------------------
+
+demo: $(STAMPS)/installed $(STAMPS)/extra-analyze  ## the main job: what JEPA and MAE learn from images of digits, as a report
+	jepa-ode analyze --output build/demo
+	@echo "The report: file://$(CURDIR)/build/demo/report.html"
+
+test: test-engine test-python  ## all tests, under the best instruction set of this machine
+
+test-engine: $(STAMPS)/group-build  ## the engine's own tests, no Python in them
+	cmake --preset dev
+	cmake --build --preset dev
+	ctest --preset dev
+
+test-python: $(TEST_ENVIRONMENT)  ## the Python tests and the examples of the docstrings
+	pytest
+
+test-isas: $(TEST_ENVIRONMENT)  ## the Python tests under every other instruction set that this machine runs
+	@set -e; isas=$$(python -c 'from jepa_ode import build_info as f; i = f(); print(*[s for s in i["isas_compiled"] if s in i["isas_supported"] and s != i["isa"]])'); \
+	for isa in $$isas; do echo "== JEPA_ODE_ISA=$$isa"; JEPA_ODE_ISA=$$isa pytest; done
+
+lint: $(TEST_ENVIRONMENT) $(STAMPS)/group-lint  ## format, style and types of Python and C++, freshness of the stub
+	ruff check
+	ruff format --check
+	clang-format --dry-run -Werror $(CPP)
+	mypy
+	python tools/make_stub.py --check
+
+format: $(STAMPS)/group-lint  ## rewrite the sources in the house format
+	ruff check --fix-only --quiet
+	ruff format
+	clang-format -i $(CPP)
+
+stub: $(STAMPS)/installed $(STAMPS)/group-lint  ## write the engine's stub anew
+	python tools/make_stub.py
+	ruff format --quiet python/jepa_ode/_core/engine.pyi
+
+bench: $(STAMPS)/installed $(STAMPS)/extra-bench  ## compare with SciPy, answers first, then times
+	@set -e; for file in bench/bench_*.py; do echo "== $$file"; python $$file; done
+
+# --- what is shipped --------------------------------------------------------------------------------------------------
+
+# The wheel is built from the source distribution. Then each is installed alone, with NumPy, into an empty environment.
+dist: $(STAMPS)/group-dist  ## source distribution and wheel in dist/, each tried in an empty environment
+	rm -rf dist build/smoke
+	python -m build
+	for kind in whl tar.gz; do \
+	  python -m venv --clear build/smoke && \
+	  build/smoke/bin/pip install --quiet dist/*.$$kind -C cmake.define.JEPA_ODE_ISAS=baseline && \
+	  (cd build/smoke && bin/python -I $(CURDIR)/tests/smoke.py) || exit 1; \
+	done
+
+# --- slower checks ----------------------------------------------------------------------------------------------------
+
+EXAMPLES ?= 2000
+campaign: $(TEST_ENVIRONMENT)  ## long tests: marked `campaign`, and every property on EXAMPLES examples
+	JEPA_ODE_EXAMPLES=$(EXAMPLES) pytest -m "campaign or hypothesis" --timeout 0
+
+asan tsan tidy: $(STAMPS)/group-build  ## the engine's tests under sanitizers (address and undefined behaviour; threads); clang-tidy
+	cmake --preset $@
+	cmake --build --preset $@
+	ctest --preset $@
+tidy: $(STAMPS)/group-tidy
+
+clean:  ## remove the environment and everything built
+	rm -rf $(VENV) build dist

@@ -1,0 +1,86 @@
+// The exact solution: responses, times and fixed points of an ensemble of features.
+#include "bindings.hpp"
+
+#include "jepa_ode/exact.hpp"
+#include "jepa_ode/feature_curve.hpp"
+#include "jepa_ode/objective.hpp"
+#include "jepa_ode/status.hpp"
+
+namespace jepa_ode::bindings {
+
+namespace {
+
+Ensemble ensemble(const Array& lambda, const Array& sigma2, const Array& eps) {
+  return {lambda.data(), sigma2.data(), eps.data(), static_cast<std::size_t>(lambda.size())};
+}
+
+MasterCurve master_curve(int objective, double depth) {
+  return MasterCurve(objective == 0 ? Objective::jepa : Objective::mae, depth);
+}
+
+py::tuple solve(const Array& lambda, const Array& sigma2, const Array& eps, double depth, int objective, const Array& t,
+                unsigned threads) {
+  const MasterCurve curve = master_curve(objective, depth);
+  const bool row_per_feature = t.ndim() == 2;
+  const py::ssize_t n_times = t.shape(t.ndim() - 1);
+  Array w({lambda.size(), n_times});
+  py::array_t<std::int8_t> status(lambda.size());
+  static_assert(sizeof(Status) == sizeof(std::int8_t));
+  const Ensemble features = ensemble(lambda, sigma2, eps);
+  const double* times = t.data();
+  double* out = w.mutable_data();
+  Status* codes = reinterpret_cast<Status*>(status.mutable_data());
+  run_without_gil([&](Interrupt& interrupt) {
+    solve_exact(curve, features, times, static_cast<std::size_t>(n_times), row_per_feature, threads, interrupt, out,
+                codes);
+  });
+  return py::make_tuple(w, status);
+}
+
+Array reach(const Array& lambda, const Array& sigma2, const Array& eps, double depth, int objective, const Array& w,
+            unsigned threads) {
+  const MasterCurve curve = master_curve(objective, depth);
+  Array t(lambda.size());
+  const Ensemble features = ensemble(lambda, sigma2, eps);
+  const double* target = w.data();
+  double* out = t.mutable_data();
+  run_without_gil([&](Interrupt& interrupt) { time_to_reach(curve, features, target, threads, interrupt, out); });
+  return t;
+}
+
+Array critical(const Array& lambda, const Array& sigma2, const Array& eps, double depth, int objective, double fraction,
+               unsigned threads) {
+  const MasterCurve curve = master_curve(objective, depth);
+  Array t(lambda.size());
+  const Ensemble features = ensemble(lambda, sigma2, eps);
+  double* out = t.mutable_data();
+  run_without_gil([&](Interrupt& interrupt) { critical_time(curve, features, fraction, threads, interrupt, out); });
+  return t;
+}
+
+Array fixed(const Array& lambda, const Array& sigma2, double depth, int objective) {
+  const MasterCurve curve = master_curve(objective, depth);
+  Array w(lambda.size());
+  for (py::ssize_t i = 0; i < lambda.size(); ++i) {
+    w.mutable_data()[i] = fixed_point(curve, lambda.data()[i], sigma2.data()[i]);
+  }
+  return w;
+}
+
+}  // namespace
+
+void bind_master_curve(py::module_& module) {
+  module.def("solve_exact", &solve, py::arg("lam").noconvert(), py::arg("sigma2").noconvert(),
+             py::arg("eps").noconvert(), py::arg("depth"), py::arg("objective"), py::arg("t").noconvert(),
+             py::arg("threads"), "Responses [n, m] and statuses [n] by the master curve (THEORY.md 3).");
+  module.def("time_to_reach", &reach, py::arg("lam").noconvert(), py::arg("sigma2").noconvert(),
+             py::arg("eps").noconvert(), py::arg("depth"), py::arg("objective"), py::arg("w").noconvert(),
+             py::arg("threads"), "Time [n] from eps to w, inf where never.");
+  module.def("critical_time", &critical, py::arg("lam").noconvert(), py::arg("sigma2").noconvert(),
+             py::arg("eps").noconvert(), py::arg("depth"), py::arg("objective"), py::arg("fraction"),
+             py::arg("threads"), "Time [n] from eps to a fraction of the fixed point (THEORY.md 4), inf where never.");
+  module.def("fixed_point", &fixed, py::arg("lam").noconvert(), py::arg("sigma2").noconvert(), py::arg("depth"),
+             py::arg("objective"), "Fixed points w* [n], 0 for lam <= 0.");
+}
+
+}  // namespace jepa_ode::bindings

@@ -1,0 +1,51 @@
+// The gradient flow of a linear network: adaptive explicit Runge-Kutta on all weights at once, observed at given times.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+
+#include "jepa_ode/linear_network.hpp"
+#include "jepa_ode/parallel.hpp"
+#include "jepa_ode/status.hpp"
+
+namespace jepa_ode {
+
+enum class FlowMethod { tsit5, dop853 };
+
+struct FlowSettings {
+  FlowMethod method = FlowMethod::tsit5;
+  double rtol = 1e-6;
+  double atol = 1e-9;
+  std::int64_t max_steps = 100'000;  // attempts, accepted or not
+};
+
+// What to observe and where to write it; a null pointer means: not wanted. Times are non-negative and non-decreasing,
+// the network starts at time 0. Rows that were not reached are filled with NaN.
+struct FlowObservation {
+  const double* times = nullptr;
+  std::size_t count = 0;
+  double* loss = nullptr;              // [count]; needs Moments::yy
+  const double* directions = nullptr;  // [d, features], unit columns
+  Index features = 0;
+  double* response = nullptr;  // [features, count]
+  double* weights = nullptr;   // [count, weights_size], encoder and predictor
+};
+
+struct FlowResult {
+  Status status = Status::ok;
+  std::size_t reached = 0;  // how many of the times have a value
+  std::int64_t steps = 0;   // accepted
+  std::int64_t rejected = 0;
+  std::int64_t nfev = 0;  // right-hand sides
+};
+
+// Told the time reached, now and then and on the calling thread; true stops the flow.
+using FlowProgress = std::function<bool(double)>;
+
+// Integrates from `start` (LinearNetworkFlow::state_size() values). Steps do not depend on the times observed, except
+// that the flow ends at the last one. Throws Interrupted when the interrupt or the progress callback asks to stop.
+FlowResult gradient_flow(LinearNetworkFlow& flow, const double* start, const FlowSettings& settings,
+                         const FlowObservation& observation, Interrupt& interrupt, const FlowProgress& progress = {});
+
+}  // namespace jepa_ode

@@ -1,0 +1,97 @@
+// A deep linear network, its forward products, and the right-hand side of its gradient flow (THEORY.md 1).
+//
+//   encoder    Wbar = W^L ... W^1,  W^l of shape [widths[l], widths[l-1]],  widths[0] = d, widths[L] = k
+//   predictor  V of shape [outputs, k]: outputs = k for JEPA, d for MAE
+//   target     B^1 ... B^L like the encoder, only with an EMA target
+//
+// The state of the flow is one vector: W^1, ..., W^L, V, B^1, ..., B^L, each row after row.
+#pragma once
+
+#include <Eigen/Core>
+#include <vector>
+
+#include "jepa_ode/objective.hpp"
+
+namespace jepa_ode {
+
+using Eigen::Index;
+using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using ConstMatrixView = Eigen::Map<const Matrix>;
+using MatrixView = Eigen::Map<Matrix>;
+
+struct NetworkShape {
+  std::vector<Index> widths;  // d, then the widths of the L layers' outputs
+  Index outputs;              // rows of the predictor
+
+  Index depth() const { return static_cast<Index>(widths.size()) - 1; }
+  Index inputs() const { return widths.front(); }
+  Index encoding() const { return widths.back(); }
+  Index rows(Index layer) const { return widths[static_cast<std::size_t>(layer) + 1]; }  // layer 0 is W^1
+  Index columns(Index layer) const { return widths[static_cast<std::size_t>(layer)]; }
+};
+
+// What the flow descends on. `ema_time` is tau of dB/dt = (W - B)/tau; 0 means that the target is the encoder itself.
+struct FlowTerms {
+  Objective objective = Objective::jepa;
+  bool stop_gradient = true;  // MAE's target is data, so that it has nothing to stop
+  double ema_time = 0;
+  double weight_decay = 0;
+
+  bool has_target_network() const noexcept { return ema_time > 0; }
+  bool differentiates_target() const noexcept { return objective == Objective::jepa && !stop_gradient; }
+};
+
+// Second moments, borrowed, each [d, d] row after row. `yy` may be null where nothing needs it: it enters the loss and
+// the flow without stop-gradient.
+struct Moments {
+  const double* xx;
+  const double* yx;  // E[y x^T]
+  const double* yy;
+};
+
+// Evaluates the flow of one network. Everything that an evaluation writes to is allocated by the constructor.
+class LinearNetworkFlow {
+ public:
+  LinearNetworkFlow(NetworkShape shape, const FlowTerms& terms, const Moments& moments);
+
+  // Where a block of the state begins, and its shape: the layers, the predictor, the target's layers.
+  struct Block {
+    Index offset;
+    Index rows;
+    Index columns;
+    Index size() const { return rows * columns; }
+  };
+  const std::vector<Block>& blocks() const { return blocks_; }
+  Index state_size() const { return blocks_.back().offset + blocks_.back().size(); }
+  Index weights_size() const;  // of encoder and predictor, without the target
+
+  // d state / dt. `state` and `velocity` must not overlap.
+  void velocity(const double* state, double* velocity);
+
+  // 1/2 E |V Wbar x - target|^2, exact from the second moments (needs yy).
+  double loss(const double* state);
+
+  // response[i * stride] = |Wbar p_i| for the columns p_i of `directions` [d, features].
+  void response(const double* state, const double* directions, Index features, double* response, Index stride);
+
+ private:
+  ConstMatrixView block(const double* state, Index index) const;
+  ConstMatrixView predictor(const double* state) const { return block(state, shape_.depth()); }
+  ConstMatrixView encode(const double* state);         // fills products_, returns Wbar
+  ConstMatrixView encode_target(const double* state);  // Wbar, or the EMA target's product
+
+  NetworkShape shape_;
+  FlowTerms terms_;
+  Moments moments_;
+  std::vector<Block> blocks_;
+
+  std::vector<Matrix> products_;         // W^l ... W^1 for l = 2 .. L
+  std::vector<Matrix> target_products_;  // B^l ... B^1 for l = 2 .. L
+  std::vector<Matrix> backward_;         // gradient at the output of layer l, [widths[l], d]
+  Matrix predicted_;                     // V Wbar
+  Matrix encoded_xx_;                    // Wbar Sxx
+  Matrix error_;                         // E of THEORY.md 1
+  Matrix encoded_features_;              // Wbar p_i, sized at first use
+};
+
+}  // namespace jepa_ode

@@ -1,0 +1,415 @@
+#include "jepa_ode/feature_curve.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace jepa_ode {
+
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr double ln2 = 0x1.62e42fefa39efp-1;
+
+// Newton's iterations below converge quadratically from their guess; the brackets make them safe where rounding makes the
+// curve flat (a rise shorter than one rounding of the clock: every point of it is then within E of the answer).
+constexpr int max_iterations = 200;
+
+// A last step of this size leaves less than a rounding of u (times sqrt(delta) near the fixed point, where the curvature is
+// 1/delta).
+double newton_tolerance(double alpha) noexcept { return 1e-9 / (1 + std::abs(alpha)); }
+
+// The step to value + residual for a value that behaves like the power exp(alpha * x) / alpha: Newton on its logarithm.
+double power_step(double residual, double value, double derivative) noexcept {
+  return std::log1p(residual / value) * value / derivative;
+}
+
+
+// Where b does not fit a double, a is lost in its rounding.
+Scaled plus(double a, Scaled b) noexcept {
+  const double plain = b.value();
+  return std::isfinite(plain) ? scaled(a + plain) : b;
+}
+
+// a - b, not below zero: both are clocks of which a is the later one up to rounding.
+Scaled minus(Scaled a, double b) noexcept {
+  const double plain = a.value();
+  return std::isfinite(plain) ? scaled(std::max(0.0, plain - b)) : a;
+}
+
+}  // namespace
+
+FeatureCurve::FeatureCurve(const MasterCurve& curve, double lambda, double sigma2, double eps)
+    : curve_(curve), motion_(Motion::still), lambda_(lambda), sigma2_(sigma2), eps_(eps), log_eps_(log(eps)) {
+  const double depth = curve.depth, p = curve.p, q = curve.q;
+  decay_rate_ = scaled(q) * scaled(sigma2) * scaled(eps) * scaled(eps);
+  if (lambda == 0) {
+    motion_ = Motion::algebraic_decay;
+    return;
+  }
+  const DoubleDouble log_ratio = log_quotient(std::abs(lambda), sigma2);  // of u*^q
+  log_fixed_point_ = log_ratio * depth / q;
+  log_start_ = log_eps_ * q / depth - log_ratio;
+  growth_rate_ = scaled(q) * scaled(std::abs(lambda)) * exp(log_eps_ * (p - 1) / depth);
+  if (lambda < 0) {
+    motion_ = Motion::decay;
+    return;
+  }
+  fixed_point_ = exp(log_fixed_point_).value();
+  start_ = exp(log_start_).value();
+  if (log_start_.hi == 0) return;
+  if (log_start_.hi > 0) {
+    motion_ = Motion::fall;
+    return;
+  }
+  motion_ = Motion::rise;
+  pole_scale_ = exp(log_start_ * ((p - 1)) / q).value();
+  log_scale_ = curve.log_index < 0 ? 0.0 : exp(log_start_ * static_cast<double>(curve.log_index)).value();
+  linear_offset_ = curve.rise_polynomial_at_one - curve.rise_pole.constant();
+  if (log_scale_ > 0) linear_offset_ += log_scale_ * curve.log_term(-log_start_.value()) / pole_scale_;
+  middle_ = rise_high(ln2).value;
+  offset_ = start_ <= 0.5 ? rise_low(0.0).value : rise_high(-log_start_.hi).value;
+}
+
+double FeatureCurve::response(double t) const noexcept {
+  if (t == 0) return eps_;
+  if (t == infinity && motion_ != Motion::still) return fixed_point_;
+  switch (motion_) {
+    case Motion::still: return eps_;
+    case Motion::algebraic_decay: {
+      // u' = -sigma^2 u^(2L+1): w = eps / sqrt(1 + 2 L sigma^2 eps^2 t) (THEORY.md 2)
+      const double h = std::sqrt(2 * curve_.depth) * (eps_ * std::sqrt(sigma2_)) * std::sqrt(t);
+      return eps_ / std::hypot(1.0, h);
+    }
+    case Motion::rise: return rise(t);
+    case Motion::fall: return fall(t);
+    case Motion::decay: return decay(t);
+  }
+  return std::numeric_limits<double>::quiet_NaN();
+}
+
+// ---- rise: lambda > 0, v0 < 1 -------------------------------------------------------------------------------------
+
+FeatureCurve::Slope FeatureCurve::rise_low(double xi) const noexcept {
+  const double v = start_ * std::exp(xi);
+  const double power = std::exp(curve_.alpha * xi);
+  return {power * curve_.rise_series(v) + log_scale_ * curve_.log_term(xi), power / (1 - v)};
+}
+
+FeatureCurve::Slope FeatureCurve::rise_high(double delta) const noexcept {
+  const double xi = (-log_start_.hi - delta) - log_start_.lo;
+  const double v = std::exp(-delta), rest = -std::expm1(-delta);
+  const double power = std::exp(curve_.alpha * xi);
+  return {power * curve_.rise_polynomial(v) + log_scale_ * curve_.log_term(xi) +
+              (pole_scale_ > 0 ? pole_scale_ * curve_.rise_pole.value(v, rest) : 0.0),
+          power / rest};
+}
+
+double FeatureCurve::rise(double t) const noexcept {
+  const double target = offset_ + (growth_rate_ * scaled(t)).value();
+  if (target == infinity) return fixed_point_;
+  const double depth_over_q = curve_.depth / curve_.q;
+  const double w = start_ <= 0.5 && target < middle_
+                       ? eps_ * std::exp(depth_over_q * solve_rise_low(target))
+                       : fixed_point_ * std::exp(-depth_over_q * solve_rise_high(target));
+  return std::clamp(w, eps_, fixed_point_);  // the last rounding may leave the interval in which the root was bracketed
+}
+
+double FeatureCurve::solve_rise_low(double target) const noexcept {
+  const double alpha = curve_.alpha;
+  double low = 0.0, high = -log_start_.value() - ln2;
+  // Guess: the pure power law u' = lambda u^p. Where its term is the logarithmic one, 1/alpha is not part of the value.
+  const double shift = curve_.has_power_law() || std::abs(alpha) < 1e-3 ? 0.0 : 1 / alpha;
+  const bool power_law = curve_.has_power_law() || shift != 0;
+  double xi = high;
+  if (!power_law) {
+    xi = target;
+  } else if (target + shift < 0) {
+    xi = std::log(alpha * (target + shift)) / alpha;
+  }
+  xi = std::clamp(xi, low, high);
+  for (int k = 0; k < max_iterations; ++k) {
+    const Slope at = rise_low(xi);
+    const double residual = target - at.value;
+    if (residual == 0) break;
+    (residual > 0 ? low : high) = xi;
+    const double value = at.value + shift;
+    const double step = power_law && value < 0 && target + shift < 0
+                            ? power_step(residual, value, at.derivative)
+                            : residual / at.derivative;
+    if (std::abs(step) <= newton_tolerance(alpha)) return std::max(0.0, xi + step);
+    const double next = xi + step;
+    xi = next > low && next < high ? next : low + (high - low) / 2;
+  }
+  return xi;
+}
+
+double FeatureCurve::solve_rise_high(double target) const noexcept {
+  const double alpha = curve_.alpha;
+  const double top = std::min(ln2, -log_start_.value());
+  double low = 0.0, high = top;  // of delta; the value falls with delta
+  double delta = top;
+  // Past the rise the curve is linear in kappa = log(v/(1-v)), with slope v0^(-alpha).
+  if (target > 0) {
+    const double kappa = target / pole_scale_ - linear_offset_;
+    if (!(kappa < 745)) return 0.0;  // 1 - v is below the smallest double
+    if (kappa > 0) delta = std::min(top, std::log1p(std::exp(-kappa)));
+  }
+  for (int k = 0; k < max_iterations; ++k) {
+    const Slope at = rise_high(delta);
+    const double residual = target - at.value;
+    if (residual == 0) break;
+    (residual > 0 ? high : low) = delta;
+    double next;
+    double step;
+    if (at.value < -pole_scale_ && target < -pole_scale_) {
+      step = power_step(residual, at.value, at.derivative);
+      next = delta - step;
+    } else {
+      step = residual / at.derivative;
+      // Newton in kappa: d value/d kappa = (d value/d xi) (1 - v), and v/(1-v) = 1/expm1(delta)
+      next = std::log1p(std::expm1(delta) * std::exp(step / std::expm1(-delta)));
+    }
+    if (std::abs(step) <= newton_tolerance(alpha) * std::sqrt(std::min(1.0, delta))) return std::max(0.0, next);
+    delta = next > low && next < high ? next : low + (high - low) / 2;
+  }
+  return delta;
+}
+
+// ---- fall: lambda > 0, v0 > 1, in m = 1/v --------------------------------------------------------------------------
+
+double FeatureCurve::fall(double t) const noexcept {
+  // exp(beta zeta) k(m) = k(m0) + q sigma^2 eps^2 t, with zeta = log(m/m0) and k the scaled integral
+  const double m0 = exp(-log_start_).value();
+  const double gap = -std::expm1(-log_start_.value());
+  const Scaled target = plus(curve_.fall.scaled(m0, gap), decay_rate_ * scaled(t));
+  const double log_target = log(target).value();
+  const double log_middle = curve_.beta * (log_start_.value() - ln2) + std::log(curve_.fall.scaled(0.5, 0.5));
+  if (m0 < 0.5 && log_target < log_middle) {
+    const double m = std::exp(solve_fall_low(log_target) - log_start_.value());
+    return fallen(curve_.fall.scaled(m, 1 - m), target);
+  }
+  const double w = fixed_point_ * std::exp(curve_.depth / curve_.q * solve_fall_high(log_target));
+  return std::clamp(w, fixed_point_, eps_);
+}
+
+// w from exp(beta zeta) k = target, in which exp(beta zeta) = (eps/w)^2: no rounding of zeta enters.
+double FeatureCurve::fallen(double scaled_integral, Scaled target) const noexcept {
+  const bool odd = target.exponent % 2 != 0;
+  const double ratio = std::sqrt(scaled_integral / (odd ? 2 * target.mantissa : target.mantissa));
+  const Scaled w = scaled(eps_) * Scaled{ratio, -(target.exponent - odd) / 2};
+  return std::min(eps_, w.value());
+}
+
+double FeatureCurve::solve_fall_low(double log_target) const noexcept {
+  const double beta = curve_.beta, log_start = log_start_.value();
+  double low = 0.0, high = log_start - ln2;
+  double zeta = std::clamp((log_target + std::log(beta)) / beta, low, high);
+  for (int k = 0; k < max_iterations; ++k) {
+    const double m = std::exp(zeta - log_start);  // m0 alone may underflow
+    const double scaled_integral = curve_.fall.scaled(m, 1 - m);
+    const double residual = log_target - (beta * zeta + std::log(scaled_integral));
+    if (residual == 0) break;
+    (residual > 0 ? low : high) = zeta;
+    const double step = residual * (1 - m) * scaled_integral;
+    if (std::abs(step) <= newton_tolerance(beta)) return std::max(0.0, zeta + step);
+    const double next = zeta + step;
+    zeta = next > low && next < high ? next : low + (high - low) / 2;
+  }
+  return zeta;
+}
+
+double FeatureCurve::solve_fall_high(double log_target) const noexcept {
+  const double beta = curve_.beta;
+  const double log_natural = log_target - beta * log_start_.value();  // log K(m)
+  const double natural = std::exp(log_natural);
+  if (natural > 800 + beta) return 0.0;  // K < 745 - gamma wherever 1 - m is a double
+  const double top = std::min(ln2, log_start_.value());
+  double low = 0.0, high = top;  // of delta = -log m
+  double delta = natural > 1 ? std::min(top, std::exp(-natural)) : top;
+  for (int k = 0; k < max_iterations; ++k) {
+    const double m = std::exp(-delta), gap = -std::expm1(-delta);
+    const double scaled_integral = curve_.fall.scaled(m, gap);
+    const double value = scaled_integral * std::exp(-beta * delta);
+    const double residual = log_natural - std::log(value);
+    if (residual == 0) break;
+    (residual > 0 ? high : low) = delta;
+    double next, step;
+    if (value < 1) {
+      step = residual * gap * scaled_integral;
+      next = delta - step;
+    } else {
+      step = (natural - value) * gap / std::exp(-beta * delta);
+      next = std::log1p(std::expm1(delta) * std::exp(-step / gap));
+    }
+    if (std::abs(step) <= newton_tolerance(beta) * std::sqrt(std::min(1.0, delta))) return std::max(0.0, next);
+    delta = next > low && next < high ? next : low + (high - low) / 2;
+  }
+  return delta;
+}
+
+// ---- decay: lambda < 0 ---------------------------------------------------------------------------------------------
+
+double FeatureCurve::decay(double t) const noexcept {
+  if (log_start_.hi > -ln2) {
+    const double m0 = exp(-log_start_).value();
+    return decay_fast(plus(curve_.decay_fast.scaled(m0), decay_rate_ * scaled(t)));
+  }
+  return decay_slow(exp(log_start_).value(), log_eps_, growth_rate_ * scaled(t));
+}
+
+// log w where v = 1/2. There the two phases of a decay meet: closer to 1 the alternating terms of a deep encoder cancel.
+DoubleDouble FeatureCurve::log_meeting() const noexcept {
+  return log_fixed_point_ - detail::ln2 * curve_.depth / curve_.q;
+}
+
+// Down to v = 1/2: m = 1/v rises from m0 towards 2, as in fall() but with the alternating integral.
+double FeatureCurve::decay_fast(Scaled target) const noexcept {
+  const double beta = curve_.beta, log_start = log_start_.value();
+  const AlternatingIntegral& integral = curve_.decay_fast;
+  const double log_target = log(target).value();
+  if (log_target >= beta * (log_start + ln2) + std::log(integral.scaled(2.0))) {
+    // The rest of the clock, in the units of a start at v = 1/2: q |lambda| u^(p-1) is 2 q sigma^2 u^(2L) there.
+    const Scaled rest = minus(target * exp(-(log_start_ + detail::ln2) * beta), integral.scaled(2.0));
+    return decay_slow(0.5, log_meeting(), scaled(2.0) * rest);
+  }
+  double low = 0.0, high = log_start + ln2;
+  double zeta = std::clamp((log_target + std::log(beta)) / beta, low, high);
+  for (int k = 0; k < max_iterations; ++k) {
+    const double m = std::exp(zeta - log_start);  // m0 alone may underflow
+    const double scaled_integral = integral.scaled(m);
+    const double residual = log_target - (beta * zeta + std::log(scaled_integral));
+    if (residual == 0) break;
+    (residual > 0 ? low : high) = zeta;
+    const double step = residual * (1 + m) * scaled_integral;
+    if (std::abs(step) <= newton_tolerance(beta)) {
+      zeta = std::max(0.0, zeta + step);
+      break;
+    }
+    const double next = zeta + step;
+    zeta = next > low && next < high ? next : low + (high - low) / 2;
+  }
+  return fallen(integral.scaled(std::exp(zeta - log_start)), target);
+}
+
+double FeatureCurve::decay_log_part(double start, double zeta) const noexcept {
+  if (curve_.log_index < 0) return 0.0;
+  const double scale = std::pow(start, curve_.log_index);
+  return (curve_.log_index % 2 ? scale : -scale) * curve_.log_term(-zeta);
+}
+
+FeatureCurve::Slope FeatureCurve::decay_low(double start, double zeta) const noexcept {
+  const double v = start * std::exp(-zeta);
+  const double power = std::exp(-curve_.alpha * zeta);
+  return {-power * curve_.decay_series(v) + decay_log_part(start, zeta), power / (1 + v)};
+}
+
+// v <= 1/2: the term with lambda rules; `clock` is q |lambda| u^(p-1) t, u and t taken from the start of this phase.
+double FeatureCurve::decay_slow(double start, DoubleDouble log_w_start, Scaled clock) const noexcept {
+  const double rate = -curve_.alpha;
+  // Where the power law is the logarithmic term, 1/rate completes exp(rate zeta)/rate.
+  const double shift = curve_.has_power_law() || rate < 1e-3 ? 0.0 : 1 / rate;
+  const bool power_law = curve_.has_power_law() || shift != 0;
+  const double start_value = decay_low(start, 0.0).value;
+  if (clock.value() > 1e290) {  // every other term is lost in rounding; without a power law, w underflows
+    if (!power_law) return 0.0;
+    return exp(log_w_start - (log(clock) + log(rate)) * curve_.depth / (curve_.p - 1)).value();
+  }
+  const double target = start_value + clock.value();
+  double low = 0.0, high = infinity;
+  double zeta = rate > 0 ? std::log1p(rate * clock.value()) / rate : clock.value();
+  for (int k = 0; k < max_iterations; ++k) {
+    const Slope at = decay_low(start, zeta);
+    const double residual = target - at.value;
+    if (residual == 0) break;
+    (residual > 0 ? low : high) = zeta;
+    const double value = at.value + shift;
+    const double step = power_law && value > 0 && target + shift > 0
+                            ? power_step(residual, value, at.derivative)
+                            : residual / at.derivative;
+    if (std::abs(step) <= newton_tolerance(rate) * (1 + zeta)) {
+      zeta = std::max(0.0, zeta + step);
+      break;
+    }
+    const double next = zeta + step;
+    zeta = next > low && next < high ? next : low + (std::min(high, 2 * low + 1) - low) / 2;
+  }
+  if (rate * zeta < 4 || !power_law) {
+    return exp(log_w_start - DoubleDouble{zeta, 0.0} * curve_.depth / curve_.q).value();
+  }
+  // u ~ t^(-1/(p-1)): zeta is long while E forgives little. Solve for the power law once more, the slow terms known.
+  const double series = shift - curve_.decay_series(start * std::exp(-zeta));
+  const double slow = shift != 0 ? -shift : decay_log_part(start, zeta);
+  return exp(log_w_start - (log(target - slow) - log(series)) * curve_.depth / (curve_.p - 1)).value();
+}
+
+// ---- times ---------------------------------------------------------------------------------------------------------
+
+double FeatureCurve::time_to_reach(double w) const noexcept {
+  if (w == eps_) return 0.0;
+  if (!(w > 0) || w == infinity) return infinity;
+  return duration(log(w));
+}
+
+double FeatureCurve::time_to_fraction(double fraction) const noexcept {
+  if (!(lambda_ > 0)) return infinity;
+  const DoubleDouble log_w = log_fixed_point_ + log(fraction);
+  if ((log_eps_ - log_w).hi >= 0) return 0.0;
+  return duration(log_w);
+}
+
+double FeatureCurve::duration(DoubleDouble log_w) const noexcept {
+  const DoubleDouble log_growth = (log_w - log_eps_) * curve_.q / curve_.depth;  // of v
+  const DoubleDouble log_v = log_start_ + log_growth;
+  const double growth = log_growth.value();
+  switch (motion_) {
+    case Motion::still: return infinity;
+    case Motion::algebraic_decay: {
+      if (growth >= 0) return infinity;
+      const Scaled rate = scaled(2 * curve_.depth / curve_.q) * decay_rate_;
+      const DoubleDouble exponent = (log_eps_ - log_w) * 2.0;
+      if (exponent.hi < 1) return (scaled(std::expm1(exponent.value())) / rate).value();
+      return (minus(exp(exponent), 1.0) / rate).value();
+    }
+    case Motion::rise: {
+      const double delta = -log_v.value();
+      if (growth <= 0 || delta <= 0) return infinity;
+      const double value = delta > ln2 ? rise_low(growth).value : rise_high(delta).value;
+      return (scaled(std::max(0.0, value - offset_)) / growth_rate_).value();
+    }
+    case Motion::fall: {
+      const double delta = log_v.value();
+      if (growth >= 0 || delta <= 0) return infinity;
+      return fall_duration(curve_.fall.scaled(std::exp(-delta), -std::expm1(-delta)), log_w,
+                           curve_.fall.scaled(exp(-log_start_).value(), -std::expm1(-log_start_.value())));
+    }
+    case Motion::decay: {
+      if (growth >= 0) return infinity;
+      if (log_start_.hi <= -ln2) {
+        const double start = exp(log_start_).value();
+        const double value = decay_low(start, -growth).value - decay_low(start, 0.0).value;
+        return (scaled(std::max(0.0, value)) / growth_rate_).value();
+      }
+      const double at_start = curve_.decay_fast.scaled(exp(-log_start_).value());
+      const DoubleDouble below = log_v + detail::ln2;  // log(v / (1/2))
+      if (below.hi >= 0) return fall_duration(curve_.decay_fast.scaled(exp(-log_v).value()), log_w, at_start);
+      const double value = decay_low(0.5, -below.value()).value - decay_low(0.5, 0.0).value;
+      const Scaled rate = scaled(curve_.q) * scaled(-lambda_) * exp(log_meeting() * (curve_.p - 1) / curve_.depth);
+      return fall_duration(curve_.decay_fast.scaled(2.0), log_meeting(), at_start) +
+             (scaled(std::max(0.0, value)) / rate).value();
+    }
+  }
+  return infinity;
+}
+
+// Time from the start down to w while the cubic term rules: ((eps/w)^2 k(m) - k(m0)) / (q sigma^2 eps^2).
+double FeatureCurve::fall_duration(double scaled_integral, DoubleDouble log_w, double at_start) const noexcept {
+  const Scaled value = minus(scaled(scaled_integral) * exp((log_eps_ - log_w) * 2.0), at_start);
+  return std::max(0.0, (value / decay_rate_).value());
+}
+
+double fixed_point(const MasterCurve& curve, double lambda, double sigma2) noexcept {
+  return lambda > 0 ? exp(log_quotient(lambda, sigma2) * curve.depth / curve.q).value() : 0.0;
+}
+
+}  // namespace jepa_ode

@@ -1,0 +1,174 @@
+#include "jepa_ode/master_curve.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <stdexcept>
+
+namespace jepa_ode {
+
+namespace {
+
+// Series in v <= 1/2 with bounded coefficients are cut after this many terms: 2^-58 of the leading one.
+constexpr int series_terms = 58;
+
+// Terms of such a series that count at x <= 1/2: those above 2^-58 of the leading one, whole groups of four.
+std::size_t terms_that_count(double x) noexcept {
+  const int bits = x > 0.0 ? std::max(1, -std::ilogb(x) - 1) : series_terms;  // x <= 2^-bits
+  return static_cast<std::size_t>(4 + series_terms / bits);
+}
+
+// Two interleaved Horner chains of pairs: the latency of one would dominate, and in alternating sums each pair cancels
+// by itself instead of two large sums in the end.
+double polynomial(const std::vector<double>& coefficients, double x, std::size_t terms) noexcept {
+  const std::size_t n = std::min(coefficients.size(), terms);
+  const double* c = coefficients.data();
+  const double x2 = x * x, x4 = x2 * x2;
+  double even = 0.0, odd = 0.0;
+  std::size_t k = n - n % 4;
+  if (n % 4 > 0) even = n % 4 == 1 ? c[k] : c[k] + x * c[k + 1];
+  if (n % 4 == 3) odd = c[k + 2];
+  while (k > 0) {
+    k -= 4;
+    even = even * x4 + (c[k] + x * c[k + 1]);
+    odd = odd * x4 + (c[k + 2] + x * c[k + 3]);
+  }
+  return even + x2 * odd;
+}
+
+double polynomial(const std::vector<double>& coefficients, double x) noexcept {
+  return polynomial(coefficients, x, coefficients.size());
+}
+
+// The sum of a power series at 0 <= x <= 1/2.
+double series(const std::vector<double>& coefficients, double x) noexcept {
+  return polynomial(coefficients, x, terms_that_count(x));
+}
+
+// alpha and the indices that split sum_n v^(n + alpha)/(n + alpha) into P, the logarithmic term and K.
+struct Split {
+  double alpha;
+  int log_index;   // -1: none
+  int pole_index;  // first n with n + alpha >= 1/4
+};
+
+Split split(Exponents e) {
+  const double alpha = (1 - e.p) / e.q;
+  if (!(-alpha < 4e6)) throw std::invalid_argument("the exact method takes JEPA encoders up to depth 2,000,000");
+  const int nearest = static_cast<int>(std::nearbyint(-alpha));
+  const double distance = nearest + alpha;
+  if (std::abs(distance) < 0.25) return {alpha, nearest, nearest + 1};
+  return {alpha, -1, static_cast<int>(std::ceil(0.25 - alpha))};
+}
+
+std::vector<double> reciprocals(int count, double alpha, int skip, bool alternating) {
+  std::vector<double> c(static_cast<std::size_t>(count));
+  for (int n = 0; n < count; ++n) {
+    c[static_cast<std::size_t>(n)] = n == skip ? 0.0 : (alternating && n % 2 ? -1.0 : 1.0) / (n + alpha);
+  }
+  return c;
+}
+
+}  // namespace
+
+PoleIntegral::PoleIntegral(double g) : g_(g), pole_radius_(std::min(0.5, 1 / (g + 1))) {
+  at_zero_ = reciprocals(series_terms, g, -1, false);
+  // (1 - z)^(g-1) = sum_k (1-g)_k z^k / k!, so integral_0^z (1 - (1-s)^(g-1))/s ds = - sum_(k >= 1) (1-g)_k z^k / (k! k).
+  // Inside the radius the terms fall at least like 2^-k.
+  double binomial = 1.0;
+  at_pole_.push_back(0.0);
+  for (int k = 1; k <= series_terms; ++k) {
+    binomial *= (k - g) / k;
+    at_pole_.push_back(-binomial / k);
+  }
+  const double z = pole_radius_;
+  const double reference = z == 0.5 ? std::pow(0.5, g_) * series(at_zero_, 0.5)
+                                    : std::pow(1 - z, g_) * continued_fraction(1 - z);
+  constant_ = -std::log(z) + polynomial(at_pole_, z) - reference;
+}
+
+double PoleIntegral::near_pole(double z) const noexcept {
+  // The coefficients are below 1 for g <= 2; beyond, the terms fall with g z, not with z.
+  return (g_ <= 2 ? series(at_pole_, z) : polynomial(at_pole_, z)) - std::log(z) - constant_;
+}
+
+// v^(-g) B_v(g, 0) between the two series, by the continued fraction of the incomplete beta function (DLMF 8.17.22 with
+// b = 0) and the modified Lentz algorithm; only reached for g > 1.
+double PoleIntegral::continued_fraction(double v) const noexcept {
+  double c = 1.0, d = 0.0, fraction = 1.0;
+  for (int m = 0; m < 1000; ++m) {
+    const double a = g_ + 2.0 * m;
+    double step = 1.0;
+    for (const double coefficient : {-(g_ + m) * (g_ + m) * v / (a * (a + 1)),
+                                     -(m + 1.0) * (m + 1.0) * v / ((a + 1) * (a + 2))}) {
+      d = 1 / (1 + coefficient * d);
+      c = 1 + coefficient / c;
+      step = c * d;
+      fraction *= step;
+    }
+    if (std::abs(step - 1) < std::numeric_limits<double>::epsilon() / 2) break;
+  }
+  return 1 / (g_ * fraction);
+}
+
+double PoleIntegral::scaled(double v, double one_minus_v) const noexcept {
+  if (v <= 0.5) return series(at_zero_, v);
+  if (one_minus_v <= pole_radius_) return near_pole(one_minus_v) * std::pow(v, -g_);
+  return continued_fraction(v);
+}
+
+double PoleIntegral::value(double v, double one_minus_v) const noexcept {
+  if (v > 0.5 && one_minus_v <= pole_radius_) return near_pole(one_minus_v);
+  return std::pow(v, g_) * scaled(v, one_minus_v);
+}
+
+// With s = v/(1 + v) <= 2/3 the integral is B_s(g, 1 - g), and Euler's transformation (DLMF 15.8.1) gives a series of
+// positive terms: v^(-g) times it is (1 - s)/g * sum_k k!/(g+1)_k s^k.
+AlternatingIntegral::AlternatingIntegral(double g) {
+  double c = 1 / g;
+  for (int k = 0; k < 100; ++k) {  // (2/3)^100 = 2^-58
+    coefficients_.push_back(c);
+    c *= (k + 1) / (g + 1 + k);
+  }
+}
+
+double AlternatingIntegral::scaled(double v) const noexcept {
+  const double s = v / (1 + v);
+  return (s > 0.5 ? polynomial(coefficients_, s) : series(coefficients_, s)) / (1 + v);
+}
+
+MasterCurve::MasterCurve(Objective objective, double depth_)
+    : depth(depth_),
+      p(exponents(objective, depth_).p),
+      q(exponents(objective, depth_).q),
+      alpha(split({p, q}).alpha),
+      beta(1 - alpha),
+      log_index(split({p, q}).log_index),
+      log_exponent(log_index < 0 ? 0.0 : log_index + alpha),
+      rise_pole(split({p, q}).pole_index + alpha),
+      fall(beta),
+      decay_fast(beta),
+      pole_index_(split({p, q}).pole_index),
+      rise_series_(reciprocals(series_terms, alpha, log_index, false)),
+      rise_polynomial_(reciprocals(pole_index_, alpha, log_index, false)),
+      decay_polynomial_(reciprocals(pole_index_, alpha, log_index, true)),
+      decay_rest_(pole_index_ + alpha) {
+  rise_polynomial_at_one = polynomial(rise_polynomial_, 1.0);
+}
+
+double MasterCurve::log_term(double xi) const noexcept {
+  if (log_index < 0) return 0.0;
+  return log_exponent == 0.0 ? xi : std::expm1(log_exponent * xi) / log_exponent;
+}
+
+double MasterCurve::rise_series(double v) const noexcept { return series(rise_series_, v); }
+
+double MasterCurve::rise_polynomial(double v) const noexcept { return polynomial(rise_polynomial_, v); }
+
+double MasterCurve::decay_series(double v) const noexcept {
+  const double rest = std::pow(v, pole_index_) * decay_rest_.scaled(v);
+  return polynomial(decay_polynomial_, v) + (pole_index_ % 2 ? -rest : rest);
+}
+
+}  // namespace jepa_ode

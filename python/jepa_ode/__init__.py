@@ -1,0 +1,85 @@
+"""Which features JEPA and MAE learn, in what order and when: from second moments of data, in milliseconds.
+
+The theory is that of deep linear encoders trained by gradient flow from a small start (Littwin et al., NeurIPS 2024,
+arXiv 2407.03475): every feature follows an ODE of its own, driven by its covariance ``lambda`` and its regression
+coefficient ``rho``. Here these ODEs are solved, exactly and by adaptive Runge-Kutta methods, for as many features as
+memory holds, and checked against the gradient flow of the whole network.
+
+From data to a prediction:
+
+>>> import numpy as np, jepa_ode as jo
+>>> rng = np.random.default_rng(0)
+>>> shared = rng.normal(size=(2000, 3)) * [1.0, 0.95, 0.9]
+>>> x, y = shared + rng.normal(size=(2, 2000, 3)) * [0.8, 0.4, 0.1]
+>>> spec = jo.Covariances.from_pairs(x, y).spectrum()
+>>> spec.rho.round(2), spec.lam.round(2)
+(array([0.99, 0.83, 0.6 ]), array([0.81, 0.86, 1.02]))
+>>> jo.learning_order(spec, "jepa", depth=3, eps=0.01)  # highest rho first
+array([0, 1, 2])
+>>> jo.learning_order(spec, "mae", depth=3, eps=0.01)  # highest lambda first
+array([2, 1, 0])
+
+Where things are: `Covariances` and `Spectrum` hold the data's side, `JEPA` and `MAE` the objective's; `solve`,
+`fixed_point`, `critical_time` and `time_to_reach` the theory; `LinearNetwork` and `gradient_flow` the network itself;
+`learning_order`, `overlap`, `order_correlation` and `compare_with_flow` what to make of them. `jepa_ode.views` and
+`jepa_ode.models` make pairs, `jepa_ode.plot` draws.
+"""
+
+from __future__ import annotations
+
+from . import models, views
+from ._core import __version__, build_info, engine
+from .analysis import (
+    Overlap,
+    TheoryCheck,
+    compare_with_flow,
+    crossing_times,
+    learning_order,
+    learning_times,
+    order_correlation,
+    overlap,
+)
+from .covariances import CovarianceEstimator, Covariances
+from .diagnostic import Diagnostic
+from .flow import Flow, gradient_flow
+from .models import DynamicModel, StaticModel
+from .network import LinearNetwork
+from .objectives import JEPA, MAE
+from .solution import Solution
+from .solve import solve
+from .spectrum import Spectrum
+from .theory import critical_time, fixed_point, time_to_reach
+
+Status = engine.Status
+
+__all__ = [
+    "JEPA",
+    "MAE",
+    "CovarianceEstimator",
+    "Covariances",
+    "Diagnostic",
+    "DynamicModel",
+    "Flow",
+    "LinearNetwork",
+    "Overlap",
+    "Solution",
+    "Spectrum",
+    "StaticModel",
+    "Status",
+    "TheoryCheck",
+    "__version__",
+    "build_info",
+    "compare_with_flow",
+    "critical_time",
+    "crossing_times",
+    "fixed_point",
+    "gradient_flow",
+    "learning_order",
+    "learning_times",
+    "models",
+    "order_correlation",
+    "overlap",
+    "solve",
+    "time_to_reach",
+    "views",
+]

@@ -1,0 +1,64 @@
+"""Progress of named stages on standard error: a bar if tqdm is there and a person watches, otherwise lines."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Any
+
+__all__ = ["StageProgress"]
+
+
+class StageProgress:
+    """Shows one stage after the other; call it with the name of a stage and the fraction of it that is done.
+
+    With tqdm on a terminal each stage is a bar; otherwise it is a line when the stage begins. A
+    quiet one shows nothing.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._stage = ""
+        self._bar: Any = None
+        self._tqdm: Any = None
+        if not quiet and sys.stderr.isatty():
+            try:
+                from tqdm import tqdm
+            except ImportError:
+                return
+            self._tqdm = tqdm
+
+    def __call__(self, stage: str, fraction: float) -> None:
+        """Say that `fraction` of `stage` is done."""
+        if self._quiet:
+            return
+        if stage != self._stage:
+            self.close()
+            self._stage = stage
+            if self._tqdm is None:
+                print(f"{stage} ...", file=sys.stderr, flush=True)
+            else:
+                self._bar = self._tqdm(
+                    total=100, desc=f"{stage:18}", bar_format="{desc} {bar:30} {percentage:3.0f}%  {elapsed}"
+                )
+        if self._bar is not None:
+            self._bar.update(100 * min(fraction, 1.0) - self._bar.n)
+
+    def close(self) -> None:
+        """End the stage on show."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def __enter__(self) -> StageProgress:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the stage on show, whatever happened."""
+        self.close()

@@ -1,0 +1,255 @@
+"""What two objectives share, and how good the prediction is (THEORY.md 5 and 6)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ._frozen import FrozenArrays, read_only
+from ._validate import FloatArray, as_choice
+from .learning import (
+    THRESHOLDS,
+    Threshold,
+    crossing_times,
+    learning_order,
+    learning_times,
+    least_level,
+    order_correlation,
+)
+from .objectives import JEPA, MAE, Objective, ObjectiveLike
+from .solve import solve
+from .theory import fixed_point
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from .flow import Flow
+    from .spectrum import Spectrum
+
+__all__ = [
+    "Overlap",
+    "TheoryCheck",
+    "compare_with_flow",
+    "crossing_times",
+    "learning_order",
+    "learning_times",
+    "order_correlation",
+    "overlap",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Overlap(FrozenArrays):
+    """What two objectives share when each is stopped after ``k`` features (THEORY.md 5, claim 6).
+
+    Attributes
+    ----------
+    k : array of shape [K]
+        ``1 .. K`` with ``K`` the number of features that both objectives learn at least.
+    time_a, time_b : arrays of shape [K]
+        When each objective is stopped: the time of its own ``k``-th feature (flow time).
+    shared : array of shape [K]
+        Number of features in both learned sets.
+    coefficient, jaccard : arrays of shape [K]
+        ``|A & B| / min(|A|, |B|)`` and ``|A & B| / |A | B|`` of the learned sets. The sets hold
+        ``k`` features, more where times tie.
+    chance : array of shape [K]
+        Expected `coefficient` of two random orders of all ``n`` features, ``k / n``.
+    representation : array of shape [K]
+        Overlap of the two encoders at those times, between 0 and 1. Feature ``i`` contributes
+        ``w_i^2 sigma_i^2`` to the variance of the representation; this is the cosine between the
+        two vectors of contributions. For aligned features it equals the linear centred kernel
+        alignment (CKA) of the two representations.
+    """
+
+    k: npt.NDArray[np.intp]
+    time_a: FloatArray = field(repr=False)
+    time_b: FloatArray = field(repr=False)
+    shared: npt.NDArray[np.intp] = field(repr=False)
+    coefficient: FloatArray = field(repr=False)
+    jaccard: FloatArray = field(repr=False)
+    chance: FloatArray = field(repr=False)
+    representation: FloatArray = field(repr=False)
+
+
+def overlap(
+    spec: Spectrum,
+    *,
+    depth: float,
+    eps: float | FloatArray,
+    fraction: float = 0.5,
+    threshold: Threshold = "fixed_point",
+    min_growth: float = 1.0,
+    a: ObjectiveLike = "jepa",
+    b: ObjectiveLike = "mae",
+) -> Overlap:
+    """Return what two objectives share under early stopping (THEORY.md 5, claim 6).
+
+    Parameters
+    ----------
+    spec, depth, eps, fraction, threshold, min_growth
+        As in `learning_times` (``threshold="final"`` has no meaning here).
+    a, b : objectives
+        By default JEPA and MAE.
+
+    Examples
+    --------
+    >>> import jepa_ode as jo
+    >>> spec = jo.Spectrum([1.0, 0.9, 0.8], sigma2=[2.0, 1.2, 0.84])
+    >>> jo.overlap(spec, depth=4, eps=0.01).shared
+    array([0, 1, 3])
+    """
+    as_choice("threshold", threshold, THRESHOLDS[:2])
+    times_a, times_b = (
+        learning_times(spec, each, depth=depth, eps=eps, fraction=fraction, threshold=threshold, min_growth=min_growth)
+        for each in (a, b)
+    )
+    count = min(np.count_nonzero(np.isfinite(times)) for times in (times_a, times_b))
+    stop_a, stop_b = (np.sort(times)[:count] for times in (times_a, times_b))
+    set_a, set_b = times_a <= stop_a[:, None], times_b <= stop_b[:, None]
+    shared = np.count_nonzero(set_a & set_b, axis=1)
+    smaller = np.minimum(set_a.sum(axis=1), set_b.sum(axis=1))
+    parts = [
+        solve(spec, objective, depth=depth, eps=eps, t=stop).w.T ** 2 * spec.sigma2
+        for objective, stop in ((a, stop_a), (b, stop_b))
+    ]
+    norms = np.linalg.norm(parts[0], axis=1) * np.linalg.norm(parts[1], axis=1)
+    k = np.arange(1, count + 1)
+    return Overlap(
+        k=read_only(k),
+        time_a=read_only(stop_a),
+        time_b=read_only(stop_b),
+        shared=read_only(shared),
+        coefficient=read_only(shared / smaller),
+        jaccard=read_only(shared / np.count_nonzero(set_a | set_b, axis=1)),
+        chance=read_only(k / max(len(spec), 1)),
+        representation=read_only((parts[0] * parts[1]).sum(axis=1) / norms),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class TheoryCheck(FrozenArrays):
+    """The scalar prediction beside an integrated matrix flow (THEORY.md 5, claim 12, and 6).
+
+    Attributes
+    ----------
+    objective : JEPA or MAE
+        The objective of the flow. The prediction is that of the plain objective of the same name.
+    fraction : float
+        The threshold, a fraction of the predicted fixed point.
+    t : array of shape [m]
+    predicted, integrated : arrays of shape [n, m]
+        Encoder responses; NaN at times that the flow did not reach.
+    predicted_time, integrated_time : arrays of shape [n]
+        When the threshold is reached; inf where it is not (for the flow: not within `t`).
+    relative_error : array of shape [n]
+        ``integrated_time / predicted_time - 1``; NaN unless both lie within the record of the flow.
+    order_correlation : float
+        Rank correlation of the two orders, over the features predicted to be learned within the
+        record.
+    coupling : array of shape [n]
+        Per feature the sum of ``M_ij^2 / (M_ii M_jj)`` over ``j != i`` (THEORY.md 6): 0 where the
+        theory is exact.
+    """
+
+    objective: Objective
+    fraction: float
+    t: FloatArray = field(repr=False)
+    predicted: FloatArray = field(repr=False)
+    integrated: FloatArray = field(repr=False)
+    predicted_time: FloatArray = field(repr=False)
+    integrated_time: FloatArray = field(repr=False)
+    relative_error: FloatArray = field(repr=False)
+    order_correlation: float
+    coupling: FloatArray = field(repr=False)
+
+    @property
+    def compared(self) -> int:
+        """Number of features that both prediction and flow learn within the record."""
+        return int(np.count_nonzero(np.isfinite(self.relative_error)))
+
+    @property
+    def median_error(self) -> float:
+        """Median of ``|relative_error|`` over the features compared; NaN when there is none."""
+        errors = np.abs(self.relative_error[np.isfinite(self.relative_error)])
+        return float(np.median(errors)) if errors.size else math.nan
+
+    @property
+    def final(self) -> tuple[FloatArray, FloatArray]:
+        """Predicted and integrated responses, each [n], at the last time that the flow reached."""
+        last = max(_reached(self.integrated) - 1, 0)
+        return self.predicted[:, last], self.integrated[:, last]
+
+
+def compare_with_flow(flow: Flow, *, fraction: float = 0.5, min_growth: float = 1.0) -> TheoryCheck:
+    """Compare the scalar theory with an integrated matrix flow.
+
+    How well uncoupled features describe coupled data, or a start that is not aligned, is a
+    measurement, not an assumption (THEORY.md 6). The prediction has the depth of the flow's
+    network and starts each feature at the response of the flow's start.
+
+    Parameters
+    ----------
+    flow : Flow
+        Result of `gradient_flow`. Its times should be dense: integrated critical times are
+        interpolated between them.
+    fraction : float, default 0.5
+        Of the predicted fixed point, as in `critical_time`.
+    min_growth : float, default 1.0
+        As in `learning_times`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import jepa_ode as jo
+    >>> cov = jo.Covariances(np.diag([1.0, 0.8]), np.diag([0.9, 0.5]))
+    >>> net = jo.LinearNetwork.balanced(2, depth=2, eps=0.1)
+    >>> flow = jo.gradient_flow(net, cov, "jepa", t=np.linspace(0.0, 150.0, 301))
+    >>> check = jo.compare_with_flow(flow)
+    >>> check.order_correlation, check.median_error < 1e-3
+    (1.0, True)
+    """
+    spec, depth = flow.features, flow.start.depth
+    duals = np.asarray(spec.duals)  # a flow has them
+    plain = JEPA() if isinstance(flow.objective, JEPA) else MAE()
+    eps = flow.start.response(duals)
+    predicted = solve(spec, plain, depth=depth, eps=eps, t=flow.t).w
+    predicted_time = learning_times(spec, plain, depth=depth, eps=eps, fraction=fraction, min_growth=min_growth)
+    level = fraction * fixed_point(spec, plain, depth=depth)
+    crossing = crossing_times(flow.t, flow.response, level)
+    integrated_time = np.where(level > least_level(eps, min_growth), crossing, math.inf)
+    reached = _reached(flow.response)
+    within = predicted_time <= (flow.t[reached - 1] if reached else -math.inf)
+    both = within & np.isfinite(integrated_time)
+    error = np.full(len(spec), math.nan)
+    error[both] = integrated_time[both] / predicted_time[both] - 1
+    return TheoryCheck(
+        objective=flow.objective,
+        fraction=fraction,
+        t=read_only(flow.t),
+        predicted=read_only(predicted),
+        integrated=read_only(flow.response),
+        predicted_time=read_only(predicted_time),
+        integrated_time=read_only(integrated_time),
+        relative_error=read_only(error),
+        order_correlation=order_correlation(predicted_time[within], integrated_time[within]),
+        coupling=read_only(_feature_coupling(duals)),
+    )
+
+
+def _reached(response: FloatArray) -> int:
+    """Number of leading times at which every response is known."""
+    known = np.isfinite(response).all(axis=0)
+    return int(known.size if known.all() else np.argmin(known))
+
+
+def _feature_coupling(duals: FloatArray) -> FloatArray:
+    """Return per feature the sum over ``j != i`` of ``M_ij^2 / (M_ii M_jj)`` (THEORY.md 6)."""
+    gram = duals.T @ duals
+    size = np.diagonal(gram)
+    apart = gram - np.diag(size)
+    coupling: FloatArray = (apart**2 / size).sum(axis=1) / size
+    return coupling

@@ -1,0 +1,325 @@
+"""Deep linear networks: an encoder of ``L`` linear layers and a linear predictor (THEORY.md 1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ._validate import (
+    FloatArray,
+    as_choice,
+    as_float_array,
+    as_index,
+    as_positive,
+    require_finite,
+)
+
+__all__ = ["LinearNetwork"]
+
+
+@dataclass(frozen=True, init=False, eq=False, repr=False)
+class LinearNetwork:
+    """The weights of a deep linear encoder ``Wbar = W^L ... W^1`` and of its predictor ``V``.
+
+    Parameters
+    ----------
+    encoder : sequence of arrays
+        ``W^1, ..., W^L``, ``W^l`` of shape [h_l, h_(l-1)] with ``h_0 = d`` the dimension of the data.
+    predictor : array [outputs, h_L]
+        ``V``. JEPA predicts the encoding (``outputs = h_L``), MAE decodes the data (``outputs = d``).
+
+    Raises
+    ------
+    TypeError, ValueError
+        When a weight is not a finite, real matrix, or when shapes do not chain.
+
+    Notes
+    -----
+    Arrays are copied and read-only. Two networks are equal when all their weights are.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import jepa_ode as jo
+    >>> net = jo.LinearNetwork.balanced(3, depth=2, eps=0.01)
+    >>> net
+    LinearNetwork(depth=2, widths=(3, 3, 3), predictor=(3, 3))
+    >>> bool(np.allclose(net.encoder_product(), 0.01 * np.eye(3)))
+    True
+    """
+
+    encoder: tuple[FloatArray, ...]
+    predictor: FloatArray
+
+    def __init__(self, encoder: Iterable[Any], predictor: Any) -> None:
+        if isinstance(encoder, np.ndarray) and encoder.ndim == 2:
+            raise TypeError("encoder must be a sequence of matrices; write encoder=[W] for depth 1")
+        layers = tuple(_as_weights(f"encoder[{k}]", weights) for k, weights in enumerate(encoder))
+        if not layers:
+            raise ValueError("encoder must have at least one layer, got an empty sequence")
+        for k in range(1, len(layers)):
+            if layers[k].shape[1] != layers[k - 1].shape[0]:
+                raise ValueError(
+                    f"encoder[{k}] must have {layers[k - 1].shape[0]} columns, the rows of "
+                    f"encoder[{k - 1}], got shape {layers[k].shape}"
+                )
+        weights = _as_weights("predictor", predictor)
+        if weights.shape[1] != layers[-1].shape[0]:
+            raise ValueError(
+                f"predictor must have {layers[-1].shape[0]} columns, the rows of the last encoder "
+                f"layer, got shape {weights.shape}"
+            )
+        object.__setattr__(self, "encoder", layers)
+        object.__setattr__(self, "predictor", weights)
+
+    # --- starts ---------------------------------------------------------------------------------
+
+    @classmethod
+    def balanced(
+        cls,
+        d: int,
+        depth: int,
+        eps: float,
+        rng: int | np.random.Generator = 0,
+        basis: Any = None,
+    ) -> LinearNetwork:
+        """Return the aligned balanced start of THEORY.md 2, for which the scalar theory is exact.
+
+        ``W^l = eps^(1/L) U_l U_(l-1)^T`` with ``U_0 = U_L = basis`` and random orthogonal ``U_1, ..., U_(L-1)``,
+        ``V = eps^(1/L) basis basis^T``. So ``Wbar = eps basis basis^T``, which for a full basis is ``eps I``: aligned
+        with any data and for both objectives, whatever the basis.
+
+        Parameters
+        ----------
+        d : int
+            Dimension of the data.
+        depth : int
+            Number ``L >= 1`` of encoder layers.
+        eps : float
+            Encoder response at the start, ``w(0) = eps > 0``.
+        rng : int or numpy.random.Generator, default 0
+            Randomness of the orthogonal frames between the layers.
+        basis : array [d, k], optional
+            Orthonormal columns, ``k <= d``; default the identity. With ``k < d`` the hidden layers have width ``k``
+            and the network sees the span of the basis only: directions outside start at 0 and stay there while the
+            data do not mix them in.
+
+        Returns
+        -------
+        LinearNetwork
+            With layers of widths ``(d, k, ..., k, d)`` and a predictor [d, d].
+
+        Raises
+        ------
+        TypeError, ValueError
+            For a size, depth or eps out of range, or a basis whose columns are not orthonormal.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import jepa_ode as jo
+        >>> net = jo.LinearNetwork.balanced(4, depth=3, eps=0.1, basis=np.eye(4)[:, :2])
+        >>> net.widths
+        (4, 2, 2, 4)
+        >>> max(float(abs(drift).max()) for drift in net.balancedness()) < 1e-15
+        True
+        """
+        d = as_index("d", d, minimum=1)
+        depth = as_index("depth", depth, minimum=1)
+        scale = as_positive("eps", eps) ** (1 / depth)
+        generator = _as_generator(rng)
+        frame = np.eye(d) if basis is None else _as_basis(basis, d)
+        k = frame.shape[1]
+        frames = [frame, *(_random_orthogonal(k, generator) for _ in range(depth - 1)), frame]
+        # U_0 and U_L are [d, k], the frames between them [k, k].
+        return cls([scale * frames[i + 1] @ frames[i].T for i in range(depth)], scale * frame @ frame.T)
+
+    @classmethod
+    def random(
+        cls,
+        d: int,
+        depth: int,
+        scale: float = 1.0,
+        rng: int | np.random.Generator = 0,
+        widths: int | Sequence[int] | None = None,
+        objective: str = "jepa",
+    ) -> LinearNetwork:
+        """Return a Gaussian start: independent entries of standard deviation ``scale / sqrt(columns)``.
+
+        Such a start is neither balanced nor aligned: the scalar theory describes its gradient flow approximately at
+        best (THEORY.md 2).
+
+        Parameters
+        ----------
+        d : int
+            Dimension of the data.
+        depth : int
+            Number ``L >= 1`` of encoder layers.
+        scale : float, default 1.0
+            Scale of the entries; at 1 a layer preserves the norm of its input on average when it is square.
+        rng : int or numpy.random.Generator, default 0
+            Source of the entries.
+        widths : int or sequence of int, optional
+            Widths ``h_1, ..., h_L`` of the layers' outputs, or one width for all; default ``d``.
+        objective : "jepa" or "mae", default "jepa"
+            Shapes the predictor: [h_L, h_L] for JEPA, [d, h_L] for MAE. The same when ``h_L = d``.
+
+        Returns
+        -------
+        LinearNetwork
+
+        Raises
+        ------
+        TypeError, ValueError
+            For a size, depth, scale, width or objective out of range.
+
+        Examples
+        --------
+        >>> import jepa_ode as jo
+        >>> jo.LinearNetwork.random(8, depth=2, scale=0.1, rng=1, widths=[6, 3])
+        LinearNetwork(depth=2, widths=(8, 6, 3), predictor=(3, 3))
+        """
+        d = as_index("d", d, minimum=1)
+        depth = as_index("depth", depth, minimum=1)
+        scale = as_positive("scale", scale)
+        generator = _as_generator(rng)
+        sizes = [d, *_as_widths(widths, d, depth)]
+        outputs = d if as_choice("objective", objective, ("jepa", "mae")) == "mae" else sizes[-1]
+
+        def gaussian(rows: int, columns: int) -> FloatArray:
+            entries: FloatArray = generator.standard_normal((rows, columns))
+            return scale / math.sqrt(columns) * entries
+
+        layers = [gaussian(sizes[i + 1], sizes[i]) for i in range(depth)]
+        return cls(layers, gaussian(outputs, sizes[-1]))
+
+    # --- what it computes -----------------------------------------------------------------------
+
+    @property
+    def depth(self) -> int:
+        """Number ``L`` of encoder layers."""
+        return len(self.encoder)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """``(d, h_1, ..., h_L)``: the dimension of the data, then of every layer's output."""
+        return (self.encoder[0].shape[1], *(layer.shape[0] for layer in self.encoder))
+
+    def encoder_product(self) -> FloatArray:
+        """Return ``Wbar = W^L ... W^1``, shape [h_L, d]."""
+        product = self.encoder[0]
+        for layer in self.encoder[1:]:
+            product = layer @ product
+        return product.copy()
+
+    def response(self, duals: Any) -> FloatArray:
+        """Return the encoder response ``w_i = |Wbar p_i| / |p_i|`` to each column of ``duals`` (THEORY.md 6).
+
+        Parameters
+        ----------
+        duals : array [d, n]
+            Dual directions ``p_i = Sxx q_i``, for instance ``Spectrum.duals``; none may be zero.
+
+        Returns
+        -------
+        array [n]
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import jepa_ode as jo
+        >>> jo.LinearNetwork.balanced(2, depth=1, eps=0.5).response(np.eye(2)).tolist()
+        [0.5, 0.5]
+        """
+        encoded = self.encoder_product() @ as_directions(duals, self.widths[0])
+        return np.asarray(np.linalg.norm(encoded, axis=0), dtype=np.float64)
+
+    def balancedness(self) -> tuple[FloatArray, ...]:
+        """Return the ``L`` matrices that gradient flow without decay conserves (THEORY.md 1).
+
+        ``(W^(l+1))^T W^(l+1) - W^l (W^l)^T`` for ``l = 1 .. L-1``, then ``V^T V - W^L (W^L)^T``. All are zero for a
+        balanced network.
+        """
+        chain = (*self.encoder, self.predictor)
+        return tuple(above.T @ above - below @ below.T for below, above in pairwise(chain))
+
+    # --- value semantics ------------------------------------------------------------------------
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, LinearNetwork):
+            return NotImplemented
+        mine, theirs = (*self.encoder, self.predictor), (*other.encoder, other.predictor)
+        return len(mine) == len(theirs) and all(map(np.array_equal, mine, theirs))
+
+    __hash__ = None  # type: ignore[assignment]  # equal by the content of arrays
+
+    def __reduce__(self) -> tuple[type[LinearNetwork], tuple[tuple[FloatArray, ...], FloatArray]]:
+        return LinearNetwork, (self.encoder, self.predictor)
+
+    def __repr__(self) -> str:
+        return f"LinearNetwork(depth={self.depth}, widths={self.widths}, predictor={self.predictor.shape})"
+
+
+def as_directions(duals: Any, d: int) -> FloatArray:
+    """Return the columns of ``duals`` [d, n], each divided by its norm."""
+    columns = require_finite("duals", as_float_array("duals", duals, ndim=2))
+    if columns.shape[0] != d:
+        raise ValueError(f"duals must have shape ({d}, n), one column per feature, got {columns.shape}")
+    norms = np.linalg.norm(columns, axis=0)
+    if not (norms > 0).all():
+        raise ValueError(f"duals must have non-zero columns, column {int(np.argmin(norms))} is zero")
+    unit: FloatArray = columns / norms
+    return unit
+
+
+def _as_weights(name: str, value: Any) -> FloatArray:
+    weights = require_finite(name, as_float_array(name, value, ndim=2)).copy()
+    if 0 in weights.shape:
+        raise ValueError(f"{name} must not be empty, got shape {weights.shape}")
+    weights.setflags(write=False)
+    return weights
+
+
+def _as_basis(basis: Any, d: int) -> FloatArray:
+    columns = require_finite("basis", as_float_array("basis", basis, ndim=2))
+    if columns.shape[0] != d or not 1 <= columns.shape[1] <= d:
+        raise ValueError(
+            f"basis must have shape ({d}, k) with 1 <= k <= {d}, columns spanning what the encoder "
+            f"sees, got shape {columns.shape}"
+        )
+    deviation = float(np.abs(columns.T @ columns - np.eye(columns.shape[1])).max())
+    if deviation > 1e-10:  # far above rounding, far below any basis that is not meant to be orthonormal
+        raise ValueError(
+            f"basis must have orthonormal columns, but basis^T basis differs from the identity by "
+            f"{deviation:.1e}; orthonormalise it first (numpy.linalg.qr)"
+        )
+    return columns
+
+
+def _as_widths(widths: int | Sequence[int] | None, d: int, depth: int) -> list[int]:
+    if widths is None:
+        return [d] * depth
+    if not isinstance(widths, Sequence | np.ndarray):
+        return [as_index("widths", widths, minimum=1)] * depth
+    if len(widths) != depth:
+        raise ValueError(f"widths must be one width or {depth} of them, one per layer, got {len(widths)}")
+    return [as_index(f"widths[{k}]", width, minimum=1) for k, width in enumerate(widths)]
+
+
+def _as_generator(rng: int | np.random.Generator) -> np.random.Generator:
+    if isinstance(rng, np.random.Generator):
+        return rng
+    return np.random.default_rng(as_index("rng", rng))
+
+
+def _random_orthogonal(k: int, generator: np.random.Generator) -> FloatArray:
+    # Haar-distributed: the QR factor of a Gaussian matrix once the signs of R's diagonal are fixed
+    # (Mezzadri, Notices of the AMS 54, 2007).
+    q, r = np.linalg.qr(generator.standard_normal((k, k)))
+    orthogonal: FloatArray = q * np.copysign(1.0, np.diag(r))
+    return orthogonal

@@ -1,0 +1,42 @@
+"""Figures of spectra, solutions and flows: each function takes ``ax``, draws on it and returns it.
+
+Without ``ax`` a new figure is made. Nothing is shown and no global state is changed. Colour is
+rho: dark is predictable, light is noisy, grey is never learned. The two objectives differ in hue
+and in marker, so that figures survive printing in grey. Needs matplotlib (``pip install
+jepa-ode[plot]``).
+"""
+
+from .style import OBJECTIVE_LABEL, rho_palette  # isort: skip  (says which extra is missing)
+from .dynamics import (
+    plot_check,
+    plot_check_final,
+    plot_check_responses,
+    plot_flow,
+    plot_losses,
+    plot_responses,
+    plot_solution,
+)
+from .features import (
+    plot_critical_times,
+    plot_features,
+    plot_order,
+    plot_overlap,
+    plot_spectrum,
+)
+
+__all__ = [
+    "OBJECTIVE_LABEL",
+    "plot_check",
+    "plot_check_final",
+    "plot_check_responses",
+    "plot_critical_times",
+    "plot_features",
+    "plot_flow",
+    "plot_losses",
+    "plot_order",
+    "plot_overlap",
+    "plot_responses",
+    "plot_solution",
+    "plot_spectrum",
+    "rho_palette",
+]

@@ -1,0 +1,190 @@
+"""Figures over time: responses, losses, and theory beside the matrix flow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._validate import as_float_array
+from .style import (
+    FAINT,
+    INK,
+    OBJECTIVE_COLOR,
+    OBJECTIVE_LABEL,
+    OBJECTIVE_MARKER,
+    TIME_LABEL,
+    add_legend,
+    add_rho_bar,
+    as_axes,
+    dress,
+    rho_palette,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ..analysis import TheoryCheck
+    from ..flow import Flow
+    from ..solution import Solution
+
+
+def plot_responses(
+    t: Any, w: Any, rho: Any, ax: Axes | None = None, *, linestyle: str = "-", colorbar: bool = True
+) -> Axes:
+    """Encoder responses against time (logarithmic), one curve per feature, coloured by rho.
+
+    Parameters
+    ----------
+    t : array of shape [m] or [n, m]
+    w : array of shape [n, m]
+    rho : array of shape [n]
+    """
+    ax = as_axes(ax)
+    colormap, norm = rho_palette(rho)
+    w, rho = np.asarray(w), np.asarray(rho)
+    times = np.broadcast_to(np.asarray(t), w.shape)
+    for i in np.argsort(rho):  # the predictable ones on top
+        seen = times[i] > 0
+        ax.plot(
+            times[i][seen],
+            w[i][seen],
+            color=colormap(norm(rho[i])),
+            linewidth=1.3,
+            linestyle=linestyle,
+        )
+    if w.size and (times > 0).any():
+        ax.set_xscale("log")
+    ax.set_ylim(bottom=0.0)
+    if colorbar:
+        add_rho_bar(ax, colormap, norm)
+    return dress(ax, TIME_LABEL, "encoder response $w$")
+
+
+def plot_solution(solution: Solution, ax: Axes | None = None) -> Axes:
+    """Responses of a `Solution`; features that failed are drawn as far as they came."""
+    ax = plot_responses(solution.t, solution.w, solution.spectrum.rho, ax)
+    if solution.time_unit != "flow":
+        ax.set_xlabel(f"time $t$ ({solution.time_unit} units)")
+    return ax
+
+
+def plot_flow(flow: Flow, ax: Axes | None = None) -> Axes:
+    """Responses of an integrated matrix `Flow`."""
+    return plot_responses(flow.t, flow.response, flow.features.rho, ax)
+
+
+def plot_losses(t: Any, loss: Any, name: str, ax: Axes | None = None, *, predicted: Any = None) -> Axes:
+    """Loss of one objective against time (logarithmic), its first and last value marked.
+
+    Parameters
+    ----------
+    t, loss : arrays of shape [m]
+    name : {"jepa", "mae"}
+    predicted : array of shape [m], optional
+        Loss of the scalar theory, drawn dashed.
+    """
+    ax = as_axes(ax)
+    t, loss = as_float_array("t", t), as_float_array("loss", loss)
+    seen = (t > 0) & np.isfinite(loss)
+    color = OBJECTIVE_COLOR[name]
+    ax.plot(t[seen], loss[seen], color=color, linewidth=1.8, label=f"{OBJECTIVE_LABEL[name]}")
+    if predicted is not None:
+        ax.plot(
+            t[seen],
+            np.asarray(predicted)[seen],
+            color=INK,
+            linewidth=1.1,
+            linestyle="--",
+            label="predicted",
+        )
+        add_legend(ax)
+    if seen.any():
+        for k, side in ((0, "left"), (-1, "right")):
+            point = (t[seen][k], loss[np.isfinite(loss)][k])
+            ax.plot(*point, OBJECTIVE_MARKER[name], color=color, markersize=5)
+            ax.annotate(
+                f"{point[1]:.3g}",
+                point,
+                (0, 7),
+                textcoords="offset points",
+                ha=side,
+                color=INK,
+                fontsize=9,
+            )
+        ax.set_xscale("log")
+    ax.set_ylim(bottom=0.0)
+    ax.margins(y=0.15)
+    ax.set_ylim(bottom=0.0)
+    return dress(ax, TIME_LABEL, f"{OBJECTIVE_LABEL[name]} loss")
+
+
+def plot_check(checks: dict[str, TheoryCheck], ax: Axes | None = None) -> Axes:
+    """Critical times of the integrated matrix flow against those predicted, on the diagonal if right."""
+    ax = as_axes(ax)
+    values: list[float] = []
+    for name, check in checks.items():
+        both = np.isfinite(check.relative_error)
+        ax.plot(
+            check.predicted_time[both],
+            check.integrated_time[both],
+            OBJECTIVE_MARKER[name],
+            color=OBJECTIVE_COLOR[name],
+            markersize=4.5,
+            linestyle="none",
+            alpha=0.85,
+            label=OBJECTIVE_LABEL[name],
+        )
+        values += [*check.predicted_time[both], *check.integrated_time[both]]
+    if values:
+        ends = [min(values) / 1.3, max(values) * 1.3]
+        ax.plot(ends, ends, color=FAINT, linewidth=0.8, linestyle="--", label="perfect prediction")
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        add_legend(ax)
+    return dress(ax, "predicted critical time", "critical time in the matrix flow")
+
+
+def plot_check_responses(check: TheoryCheck, rho: Any, ax: Axes | None = None, *, count: int = 8) -> Axes:
+    """Predicted (dashed) and integrated (solid) responses of `count` features spread over those learned."""
+    ax = as_axes(ax)
+    learned = np.flatnonzero(check.predicted_time <= check.t[-1])
+    picked = learned[np.unique(np.linspace(0, learned.size - 1, min(count, learned.size)).astype(int))]
+    rho = np.asarray(rho)
+    if picked.size == 0:
+        picked = np.arange(min(count, rho.size))
+    colormap, norm = rho_palette(rho)
+    seen = check.t > 0
+    for i in picked[::-1]:
+        color = colormap(norm(rho[i]))
+        ax.plot(check.t[seen], check.integrated[i, seen], color=color, linewidth=2.2, alpha=0.55)
+        ax.plot(check.t[seen], check.predicted[i, seen], color=color, linewidth=1.2, linestyle="--")
+    ax.plot([], [], color=INK, linewidth=2.2, alpha=0.55, label="matrix flow")
+    ax.plot([], [], color=INK, linewidth=1.2, linestyle="--", label="predicted")
+    ax.set_xscale("log")
+    ax.set_ylim(bottom=0.0)
+    add_legend(ax, loc="upper left")
+    add_rho_bar(ax, colormap, norm)
+    return dress(ax, TIME_LABEL, "encoder response $w$")
+
+
+def plot_check_final(checks: dict[str, TheoryCheck], ax: Axes | None = None) -> Axes:
+    """Responses at the end of the matrix flow against those predicted for that time."""
+    ax = as_axes(ax)
+    top = 0.0
+    for name, check in checks.items():
+        predicted, integrated = check.final
+        ax.plot(
+            predicted,
+            integrated,
+            OBJECTIVE_MARKER[name],
+            color=OBJECTIVE_COLOR[name],
+            markersize=4.5,
+            linestyle="none",
+            alpha=0.85,
+            label=OBJECTIVE_LABEL[name],
+        )
+        top = max(top, float(np.nanmax(np.concatenate([predicted, integrated]), initial=0.0)))
+    ax.plot([0, top], [0, top], color=FAINT, linewidth=0.8, linestyle="--", label="perfect prediction")
+    add_legend(ax, loc="upper left")
+    return dress(ax, "predicted final response", "final response in the matrix flow")

@@ -1,0 +1,88 @@
+"""What all figures share: the palette, the looks of axes and legends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from .._validate import FloatArray
+
+try:
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+    from matplotlib.ticker import LogLocator, NullFormatter
+except ImportError as _error:
+    raise ImportError("jepa_ode.plot needs matplotlib: pip install jepa-ode[plot]") from _error
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+OBJECTIVE_COLOR = {"jepa": "#1f5fa8", "mae": "#c8500a"}
+OBJECTIVE_MARKER = {"jepa": "o", "mae": "s"}
+OBJECTIVE_LABEL = {"jepa": "JEPA", "mae": "MAE"}
+TIME_LABEL = "time $t$ (gradient-flow units)"
+NEVER = "#b4b4b4"
+INK = "#333333"
+FAINT = "#999999"
+
+
+def rho_palette(rho: Any) -> tuple[ListedColormap, Normalize]:
+    """Return the colormap and norm that order features by rho; rho <= 0 is grey."""
+    # The lightest tenth of viridis cannot be seen on white.
+    colormap = ListedColormap(colormaps["viridis"](np.linspace(0.9, 0.0, 256)), name="rho").with_extremes(under=NEVER)
+    positive = np.asarray(rho, dtype=np.float64)
+    positive = positive[positive > 0]
+    low, high = (float(positive.min()), float(positive.max())) if positive.size else (0.0, 1.0)
+    if high - low < 1e-9 * high:
+        low = 0.0
+    return colormap, Normalize(low, high)
+
+
+def as_axes(ax: Axes | None) -> Axes:
+    """Return ``ax``, or the axes of a new figure."""
+    if ax is not None:
+        return ax
+    from matplotlib import pyplot
+
+    return pyplot.subplots()[1]
+
+
+def dress(ax: Axes, xlabel: str, ylabel: str, *, grid: bool = True) -> Axes:
+    """Label the axes, thin out what is not data."""
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    ax.spines[["top", "right"]].set_visible(False)
+    for axis in (ax.xaxis, ax.yaxis):
+        if axis.get_scale() == "log":
+            axis.set_major_locator(LogLocator(numticks=7))
+            axis.set_minor_formatter(NullFormatter())
+    if grid:
+        ax.grid(color="#000000", alpha=0.08, linewidth=0.8)
+        ax.set_axisbelow(True)
+    return ax
+
+
+def add_legend(ax: Axes, loc: Literal["best", "upper left", "lower right"] = "best") -> None:
+    """Add the legend of what is labelled."""
+    ax.legend(loc=loc, fontsize=9, framealpha=0.85, edgecolor="none", handlelength=1.6)
+
+
+def number(ax: Axes, x: FloatArray, y: FloatArray, numbers: Any) -> None:
+    """Write its number beside each point, leaving out those too near to one that has its number."""
+    ax.autoscale_view()
+    places = ax.transData.transform(np.column_stack([x, y]))
+    clear = 0.2 * ax.figure.dpi  # inches
+    done: list[FloatArray] = []
+    for place, point, label in zip(places, zip(x, y, strict=True), numbers, strict=True):
+        if all(np.hypot(*(place - other)) > clear for other in done):
+            done.append(place)
+            ax.annotate(str(label), point, (6, -10), textcoords="offset points", fontsize=8.5, color=INK)
+
+
+def add_rho_bar(ax: Axes, colormap: ListedColormap, norm: Normalize) -> None:
+    """Add the colour bar of rho."""
+    bar = ax.figure.colorbar(ScalarMappable(norm, colormap), ax=ax, pad=0.02, fraction=0.05, aspect=28)
+    bar.set_label(r"$\rho$", rotation=0, labelpad=6)
+    bar.outline.set_visible(False)

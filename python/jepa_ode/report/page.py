@@ -1,0 +1,168 @@
+"""The page: one HTML file that needs nothing else, no script and no network."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+from .figures import ReportFigure, Section, draw_sections
+from .findings import diagnostic_sentences, findings, limits
+from .numbers import feature_table, settings_as_dict, versions, write_csv, write_json
+
+if TYPE_CHECKING:
+    from .study import Analysis, Progress
+
+__all__ = ["render", "write_report"]
+
+# Names of Greek letters in sentences become letters on the page.
+_GREEK = {"lambda": "&lambda;", "rho": "&rho;", "sigma^2": "&sigma;&sup2;"}
+
+
+def write_report(analysis: Analysis, folder: str | Path, *, progress: Progress | None = None) -> Path:
+    """Write ``report.html``, ``features.csv`` and ``analysis.json`` into `folder` and return the path of the first.
+
+    The folder is made if it does not exist; files of these names in it are replaced.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written to.
+    ImportError
+        Without matplotlib (``pip install jepa-ode[plot]``).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import jepa_ode as jo
+    >>> from jepa_ode.report import analyze, write_report
+    >>> model = jo.StaticModel.from_spectrum(jo.Spectrum([1.0, 0.9], rho=[0.5, 0.75]))
+    >>> analysis = analyze(*model.sample(1000, rng=0))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_report(analysis, folder).name
+    'report.html'
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_csv(analysis, folder / "features.csv")
+    write_json(analysis, folder / "analysis.json")
+    path = folder / "report.html"
+    path.write_text(render(analysis, progress=progress), encoding="utf-8")
+    return path
+
+
+def render(analysis: Analysis, *, progress: Progress | None = None) -> str:
+    """Return the page."""
+    sections = []
+    for section in draw_sections(analysis):
+        sections.append(_section(section))
+        if progress is not None:
+            progress("figures", len(sections) / 6)
+    settings = analysis.settings
+    shown = len(analysis.spectrum)
+    facts = (
+        f"{analysis.covariances.n_samples:,} pairs of {len(analysis.covariances.Sxx)} coordinates from {settings.source}; "
+        f"views: {settings.views}; encoder of depth {settings.depth:g}, started at a response of {settings.eps:g}."
+    )
+    page = Template(_resource("template.html")).substitute(
+        title=html.escape(f"What JEPA and MAE learn from {settings.source}"),
+        style=_resource("style.css"),
+        facts=_text(facts),
+        findings="\n".join(f"<li><b>{each.topic}.</b> {_text(each.text)}</li>" for each in findings(analysis)),
+        sections="\n".join(sections),
+        table_text=_text(
+            f"All {shown} features, in descending order of rho; t* exact, by the leading order, and in the network's flow. "
+            f"A dash: never learned. An empty cell: the flow ended before, or did not hold the feature."
+        ),
+        table=_times_table(analysis),
+        diagnostic=_items(diagnostic_sentences(analysis)),
+        limits=_items(limits(analysis) or ["Nothing: no feature is vague, cut off or left out."]),
+        settings=_settings(analysis),
+    )
+    if progress is not None:
+        progress("figures", 1.0)
+    return page
+
+
+def _resource(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _text(text: str) -> str:
+    """Escape a sentence and set its symbols."""
+    escaped = html.escape(text)
+    for name, letter in _GREEK.items():
+        escaped = re.sub(rf"\b{re.escape(name)}(?!\w)", letter, escaped)
+    escaped = re.sub(r"(&\w+;)\^(\d+(?:\.\d+)?)", r"\1<sup>\2</sup>", escaped)
+    # The symbols t and t*, not the letter.
+    return re.sub(r"\bt(\* |\*,|\*\.| = )", r"<i>t</i>\1", escaped)
+
+
+def _items(sentences: Iterable[str]) -> str:
+    return "\n".join(f"<li>{_text(sentence)}</li>" for sentence in sentences)
+
+
+def _section(section: Section) -> str:
+    few = " few" if len(section.figures) == 1 else ""
+    figures = "\n".join(_figure(figure) for figure in section.figures)
+    return (
+        f'<section id="{section.name}">\n<h2>{_text(section.title)}</h2>\n<p>{_text(section.text)}</p>\n'
+        f'<div class="figures{few}">\n{figures}\n</div>\n</section>'
+    )
+
+
+def _figure(figure: ReportFigure) -> str:
+    return (
+        f'<figure>\n<h3>{_text(figure.title)}</h3>\n<img alt="{html.escape(figure.title)}" src="{figure.source}">\n'
+        f"<figcaption>{_text(figure.caption)}</figcaption>\n</figure>"
+    )
+
+
+def _times_table(analysis: Analysis) -> str:
+    columns = feature_table(analysis)
+    flow = {name: learning.check.comparison is not None for name, learning in analysis.learnings.items()}
+    heads = ["#", "&lambda;", "&rho;"]
+    for name, label in (("jepa", "JEPA"), ("mae", "MAE")):
+        heads += [f"{label} place", f"{label} <i>t</i>*", "leading"] + ["flow"] * flow[name]
+    rows = []
+    for i in range(len(analysis.spectrum)):
+        cells = [str(columns["feature"][i]), f"{columns['lambda'][i]:.3g}", f"{columns['rho'][i]:.3f}"]
+        for name in ("jepa", "mae"):
+            place = columns[f"{name}_place"][i]
+            learned = place > 0
+            cells.append(str(place) if learned else "&ndash;")
+            cells.append(_time(columns[f"{name}_critical_time"][i], "&ndash;"))
+            cells.append(_time(columns[f"{name}_critical_time_leading"][i], "&ndash;") if learned else "&ndash;")
+            if flow[name]:
+                cells.append(_time(columns[f"{name}_critical_time_flow"][i], "") if learned else "&ndash;")
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    head = "".join(f'<th scope="col">{each}</th>' for each in heads)
+    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(rows) + "\n</tbody>\n</table>"
+
+
+def _time(value: float, never: str) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else never
+
+
+def _settings(analysis: Analysis) -> str:
+    seconds = {name: f"{value:.2f} s" for name, value in analysis.seconds.items()}
+    seconds["together"] = f"{sum(analysis.seconds.values()):.2f} s"
+    groups: dict[str, dict[str, Any]] = {
+        "Settings": {name.replace("_", " "): value for name, value in settings_as_dict(analysis.settings).items()},
+        "Versions": versions(),
+        "Run time": seconds,
+    }
+    return "\n".join(
+        f"<div><h3>{group}</h3><table>"
+        + "".join(
+            f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>'
+            for name, value in values.items()
+        )
+        + "</table></div>"
+        for group, values in groups.items()
+    )

@@ -1,0 +1,33 @@
+"""How much the tests try: a little on every change, a lot in a campaign (`make campaign`).
+
+A campaign runs what is marked ``campaign`` and every hypothesis test with ``JEPA_ODE_EXAMPLES`` examples.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+CAMPAIGN_EXAMPLES = int(os.environ.get("JEPA_ODE_EXAMPLES", "0"))
+
+settings.register_profile(
+    "ci",
+    max_examples=25,
+    deadline=None,
+    derandomize=True,  # a change fails for its own fault only
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "campaign",
+    max_examples=CAMPAIGN_EXAMPLES or 1,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+)
+settings.load_profile("campaign" if CAMPAIGN_EXAMPLES else "ci")
+
+
+def case_count(ci: int, campaign: int) -> int:
+    """Return how many cases a test with its own loop should draw: ``ci`` of them, or ``campaign`` in a campaign."""
+    return campaign if CAMPAIGN_EXAMPLES else ci

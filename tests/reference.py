@@ -1,0 +1,57 @@
+"""The feature equations as THEORY.md 2 writes them: short, slow, obviously right. What the engine is tested against."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.integrate import solve_ivp
+
+Array = npt.NDArray[np.float64]
+
+
+def layer_velocity(u: Any, lam: Any, sigma2: Any, depth: float, objective: str) -> Any:
+    """du/dt of the per-layer variable u = w^(1/L)."""
+    if objective == "jepa":
+        return u ** (2 * depth) * (lam - sigma2 * u)
+    return u**depth * (lam - sigma2 * u ** (depth + 1))
+
+
+def response_velocity(w: Any, lam: Any, sigma2: Any, depth: float, objective: str) -> Any:
+    """dw/dt of the encoder response, the raw gradient flow."""
+    growth = w ** (3 - 1 / depth) if objective == "jepa" else w ** (2 - 1 / depth)
+    return depth * (lam * growth - sigma2 * w**3)
+
+
+def fixed_point(lam: Any, sigma2: Any, depth: float, objective: str) -> Any:
+    rho = np.maximum(lam, 0) / sigma2
+    return rho**depth if objective == "jepa" else rho ** (depth / (depth + 1))
+
+
+def scipy_solution(lam: Any, sigma2: Any, eps: Any, depth: float, objective: str, t: Any, **options: Any) -> Array:
+    """Responses [n, m] by SciPy, one feature at a time."""
+    rows = []
+    for one_lam, one_sigma2, one_eps in np.broadcast(lam, sigma2, eps):
+        run = solve_ivp(
+            lambda _, u, a=one_lam, b=one_sigma2: layer_velocity(u, a, b, depth, objective),
+            (0.0, float(np.max(t))),
+            [one_eps ** (1 / depth)],
+            t_eval=t,
+            **{"method": "DOP853", "rtol": 1e-12, "atol": 1e-300} | options,
+        )
+        assert run.success, run.message
+        rows.append(run.y[0] ** depth)
+    return np.array(rows)
+
+
+def layer_error(w: Any, w_ref: Any, t: Any, lam: Any, sigma2: Any, depth: float, objective: str) -> Array:
+    """E = |u - u_ref| / (|u_ref| + t |u'(u_ref)|), the measure of THEORY.md 3, in logarithms: nothing overflows."""
+    with np.errstate(all="ignore"):
+        log_u = np.log(w_ref) / depth
+        relative = np.abs(np.expm1((np.log(w) - np.log(w_ref)) / depth))
+        p, q = (2 * depth, 1) if objective == "jepa" else (depth, depth + 1)
+        growth = np.abs(lam) * np.exp((p - 1) * log_u + np.log(t))
+        decay = sigma2 * np.exp((p - 1 + q) * log_u + np.log(t))
+        balance = np.where(growth > 0, growth * np.abs(np.sign(lam) - decay / growth), decay)
+        return np.where(w == w_ref, 0.0, relative / (1 + balance))

@@ -1,0 +1,165 @@
+"""The exact solver against 50 digits, closed forms and the ends of the number line (RELIABILITY.md 1, 5, 6)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import jepa_ode as jo
+import precise
+from conftest import case_count
+
+EPS_M = np.finfo(float).eps
+
+objectives = st.sampled_from(["jepa", "mae"])
+depths = st.one_of(st.integers(1, 64).map(float), st.floats(1, 64))
+
+
+def log_uniform(low: float, high: float) -> st.SearchStrategy[float]:
+    return st.floats(math.log(low), math.log(high)).map(math.exp)
+
+
+def random_case(rng: np.random.Generator) -> dict[str, object]:
+    """Whole and real depths, above and below the fixed point, lambda <= 0; times around the rise and anywhere."""
+    objective = str(rng.choice(["jepa", "mae"]))
+    depth = float(rng.integers(1, 65)) if rng.random() < 0.5 else float(64 ** rng.random())
+    lam, sigma2 = 10 ** rng.uniform(-3, 3, 2)
+    eps = 10 ** rng.uniform(-6, 1)
+    kind = rng.random()
+    lam = -lam if kind < 0.12 else 0.0 if kind < 0.15 else lam
+    spec = jo.Spectrum([lam], sigma2=[sigma2])
+    t = 10 ** rng.uniform(-6, 8)
+    if rng.random() < 0.7:
+        rise = jo.critical_time(spec, objective, depth=depth, eps=eps)[0]
+        if 0 < rise < 1e250:
+            t = rise * 10 ** rng.uniform(-1, 0.5)
+    return {"objective": objective, "depth": depth, "spec": spec, "eps": float(eps), "t": float(t)}
+
+
+def computed_error(objective: str, depth: float, spec: jo.Spectrum, eps: float, t: float) -> float:
+    solution = jo.solve(spec, objective, depth=depth, eps=eps, t=[t])
+    if not solution.success:  # only a response that no double can hold
+        assert jo.fixed_point(spec, objective, depth=depth)[0] > 1e300
+        return 0.0
+    w = float(solution.w[0, 0])
+    if w < 1e-300:  # exponential decay (MAE at depth 1) and steep power laws leave the range of a double
+        assert spec.lam[0] < 0
+        assert jo.time_to_reach(spec, objective, depth=depth, eps=eps, w=1e-299)[0] < t
+        return 0.0
+    return precise.error(w, t, float(spec.lam[0]), float(spec.sigma2[0]), eps, depth, objective)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_error_is_a_few_roundings(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    errors = []
+    for _ in range(case_count(ci=150, campaign=5000)):
+        case = random_case(rng)
+        errors.append((computed_error(**case), case))  # type: ignore[arg-type]
+    worst, case = max(errors, key=lambda pair: pair[0])
+    print(f"worst E of {len(errors)} cases: {worst / EPS_M:.2f} eps_m")
+    assert worst <= 16 * EPS_M, case
+
+
+@pytest.mark.parametrize("objective", ["jepa", "mae"])
+@pytest.mark.parametrize("depth", [1.0, 1 + 1e-9, 1.1, 1.25, 1.5, 1.5 + 1e-12, 2, 2.5, 3, 6.9, 7, 9, 31, 64])
+@pytest.mark.parametrize(("lam", "eps"), [(0.9, 0.01), (0.9, 0.95), (0.9, 3.0), (-0.9, 0.01), (-0.9, 3.0), (0, 0.1)])
+def test_every_branch_of_the_master_curve(objective: str, depth: float, lam: float, eps: float) -> None:
+    """Depths beside the logarithmic cases of T, times from before the rise to saturation."""
+    spec = jo.Spectrum([lam], sigma2=[1.3])
+    scale = jo.critical_time(spec, objective, depth=depth, eps=eps)[0]
+    if not 0 < scale < math.inf:
+        scale = 1.0
+    for t in scale * np.array([1e-9, 0.1, 0.9, 0.999, 1.001, 1.1, 3.0, 40.0, 1e6]):
+        assert computed_error(objective, depth, spec, eps, float(t)) <= 16 * EPS_M, t
+
+
+@given(objectives, depths, log_uniform(1e-3, 1e3), log_uniform(1e-3, 1e3), log_uniform(1e-6, 10), st.floats(0.01, 0.99))
+def test_time_to_reach_inverts_solve(
+    objective: str, depth: float, lam: float, sigma2: float, eps: float, way: float
+) -> None:
+    """RELIABILITY.md 5, up to the conditioning of the inverse: dt = dw / w' on top of a few roundings of t."""
+    spec = jo.Spectrum([lam], sigma2=[sigma2])
+    fixed = jo.fixed_point(spec, objective, depth=depth)[0]
+    w = eps * (fixed / eps) ** way
+    if not (0 < w < 1e300 and 0 < fixed < 1e300 and abs(math.log(fixed / eps)) > 1e-6):
+        return
+    t = jo.time_to_reach(spec, objective, depth=depth, eps=eps, w=w)
+    if not 0 < t[0] < 1e300:
+        return
+    back = jo.solve(spec, objective, depth=depth, eps=eps, t=t).w[0, 0]
+    power = 3 - 1 / depth if objective == "jepa" else 2 - 1 / depth
+    speed = depth * abs(lam * w**power - sigma2 * w**3)
+    # In E of the per-layer variable, whose relative error is that of w divided by the depth.
+    assert abs(back - w) / depth <= 64 * EPS_M * (w + t[0] * speed / depth)
+
+
+@pytest.mark.parametrize("objective", ["jepa", "mae"])
+@pytest.mark.parametrize("depth", [1, 1.0001, 1.5, 2, 3, 9, 17.5, 64, 200.3])
+def test_extremes_stay_between_start_and_fixed_point(objective: str, depth: float) -> None:
+    """RELIABILITY.md 6: the whole range of doubles, every time from 0 to inf."""
+    rng = np.random.default_rng(int(depth * 10))
+    n = case_count(ci=300, campaign=20_000)
+    wide = rng.random((2, n)) < 0.4
+    lam, sigma2 = 10.0 ** np.where(wide, rng.uniform(-307, 307, (2, n)), rng.uniform(-4, 4, (2, n)))
+    lam *= rng.choice([1, 1, 1, -1, 0], n)
+    with np.errstate(over="ignore", under="ignore"):
+        spec = jo.Spectrum(lam, sigma2=sigma2)
+    eps = rng.choice([5e-324, 1e-310, 1e-300, 1e-100, 1e-10, 1e-2, 1, 10, 1e100, 1.7e308], n)
+    t = np.array([0, 5e-324, 1e-300, 1e-20, 1e-5, 0.1, 1, 10, 1e5, 1e20, 1e100, 1e300, 1.7e308, math.inf])
+    solution = jo.solve(spec, objective, depth=depth, eps=eps, t=t)
+    fixed = jo.fixed_point(spec, objective, depth=depth)
+
+    # The only failure: a response that no double can hold.
+    assert np.isinf(fixed[solution.status != jo.Status.OK]).all()
+    assert np.isnan(solution.w).any(axis=1).tolist() == (solution.status != jo.Status.OK).tolist()
+    ok = solution.status == jo.Status.OK
+    w, fixed, eps = solution.w[ok], fixed[ok], eps[ok]
+    assert (w[:, 0] == eps).all()
+    finite = np.isfinite(fixed)
+    assert (w[finite, -1] == fixed[finite]).all()
+    slack = 4 * EPS_M * w + 4 * np.finfo(float).smallest_subnormal
+    assert (w - slack <= np.maximum(eps, fixed)[:, None]).all()
+    assert (w + slack >= np.minimum(eps, fixed)[:, None]).all()
+    toward = np.sign(fixed - eps)[:, None] * np.diff(w, axis=1)
+    assert (toward >= -slack[:, 1:]).all()
+
+
+@given(objectives, depths, log_uniform(1e-3, 1e3), log_uniform(1e-3, 1e3))
+@example("jepa", 1.0, 0.7, 0.7)
+@example("mae", 2.0, 0.7, 0.7)
+def test_a_start_at_the_fixed_point_stays(objective: str, depth: float, lam: float, sigma2: float) -> None:
+    spec = jo.Spectrum([lam], sigma2=[sigma2])
+    fixed = jo.fixed_point(spec, objective, depth=depth)[0]
+    if not 0 < fixed < math.inf:
+        return
+    w = jo.solve(spec, objective, depth=depth, eps=fixed, t=[0.0, 1.0, 1e6, math.inf]).w[0]
+    np.testing.assert_allclose(w, fixed, rtol=4 * EPS_M * depth)
+
+
+@given(depths, log_uniform(1e-3, 1e3), log_uniform(1e-6, 1e6), log_uniform(1e-3, 1e9), objectives)
+def test_noise_features_decay_by_the_power_law(
+    depth: float, sigma2: float, eps: float, t: float, objective: str
+) -> None:
+    """lambda = 0: w = eps / sqrt(1 + 2 L sigma^2 eps^2 t), for both objectives (THEORY.md 2)."""
+    w = jo.solve(jo.Spectrum([0.0], sigma2=[sigma2]), objective, depth=depth, eps=eps, t=[t]).w[0, 0]
+    np.testing.assert_allclose(w, eps / np.sqrt(1 + 2 * depth * sigma2 * eps**2 * t), rtol=8 * EPS_M)
+
+
+@given(log_uniform(1e-3, 1e3), log_uniform(1e-3, 1e3), log_uniform(1e-6, 10), log_uniform(1e-3, 1e2))
+def test_mae_at_depth_one_is_logistic(lam: float, sigma2: float, eps: float, s: float) -> None:
+    """u' = lambda u (1 - (u/u*)^2) has the solution u*^2 / (1 + (u*^2/u0^2 - 1) exp(-2 lambda t))."""
+    w = jo.solve(jo.Spectrum([lam], sigma2=[sigma2]), "mae", depth=1, eps=eps, t=[s / lam]).w[0, 0]
+    square = lam / sigma2
+    expected = np.sqrt(square / (1 + (square / eps**2 - 1) * np.exp(-2 * s)))
+    np.testing.assert_allclose(w, expected, rtol=1e-13 * (1 + s))
+
+
+def test_depth_beyond_the_table_of_terms_is_refused() -> None:
+    with pytest.raises(ValueError, match="depth"):
+        jo.solve(jo.Spectrum([1.0], sigma2=[1.0]), "jepa", depth=1e9, eps=0.1, t=[1.0])
+    assert jo.solve(jo.Spectrum([1.0], sigma2=[2.0]), "mae", depth=1e9, eps=0.1, t=[1.0]).success

@@ -1,0 +1,565 @@
+"""The matrix flow against its specification, the scalar theory, conservation laws and symmetries (RELIABILITY.md 13-20)."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.integrate import solve_ivp
+
+import jepa_ode as jo
+from jepa_ode._core import engine
+from jepa_ode.flow import network_flow, start_state
+from reference_flow import (
+    feature_system,
+    feature_velocity,
+    loss,
+    pack,
+    product,
+    unpack,
+    velocity,
+)
+
+OBJECTIVES = [
+    jo.JEPA(),
+    jo.JEPA(stop_gradient=False),
+    jo.JEPA(ema=2.0),
+    jo.JEPA(weight_decay=0.02),
+    jo.JEPA(ema=0.5, weight_decay=0.01),
+    jo.MAE(),
+    jo.MAE(weight_decay=0.02),
+]
+TIGHT = {"rtol": 1e-12, "atol": 1e-14}
+
+
+def random_cov(d: int, seed: int) -> jo.Covariances:
+    """Views that share a signal; Syx is not symmetric, so that a transposed product cannot hide."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((d, 3 * d))
+    y = x @ np.diag(rng.uniform(0, 2, 3 * d)) + rng.standard_normal((d, 3 * d))
+    return jo.Covariances(x @ x.T / (3 * d), y @ x.T / (3 * d), y @ y.T / (3 * d))
+
+
+def along(directions: np.ndarray) -> SimpleNamespace:
+    """Features where a test knows them: a flow reads their dual directions only."""
+    return SimpleNamespace(duals=directions)
+
+
+def random_orthogonal(d: int, rng: np.random.Generator) -> np.ndarray:
+    return np.linalg.qr(rng.standard_normal((d, d)))[0]
+
+
+def aligned_data(d: int, rotated: bool, seed: int = 0) -> tuple[jo.Spectrum, jo.Covariances, np.ndarray]:
+    """Simultaneously diagonalisable covariances, their spectrum and the common basis."""
+    rng = np.random.default_rng(seed)
+    rho = rng.uniform(0.35, 0.95, d)
+    spec = jo.Spectrum(rng.uniform(0.5, 1.5, d), rho=rho, sigma2_y=rng.uniform(1, 2, d))
+    basis = random_orthogonal(d, rng) if rotated else np.eye(d)
+    moments = [basis * moment @ basis.T for moment in (spec.sigma2, spec.lam, spec.sigma2_y)]
+    return spec, jo.Covariances(*moments), basis
+
+
+@st.composite
+def networks(draw):
+    """A random network, data of its width, and the objective that its predictor fits."""
+    objective = draw(st.sampled_from(OBJECTIVES))
+    d, depth = draw(st.integers(1, 6)), draw(st.integers(1, 4))
+    widths = draw(st.lists(st.integers(1, 7), min_size=depth, max_size=depth))
+    seed = draw(st.integers(0, 2**32 - 1))
+    net = jo.LinearNetwork.random(d, depth, 1.0, seed, widths, objective.name)
+    return net, random_cov(d, seed), objective
+
+
+def engine_flow(net, cov, objective):
+    return network_flow(net, objective, cov.Sxx, cov.Syx, cov.Syy)
+
+
+def random_target(net, objective, seed=0):
+    """A target network that differs from the encoder, where there is one."""
+    if objective.name == "mae" or objective.ema is None:
+        return []
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(layer.shape) for layer in net.encoder]
+
+
+# --- right-hand side (20) -------------------------------------------------------------------------
+
+
+@given(networks())
+def test_velocity_and_loss_are_those_of_the_specification(problem):
+    net, cov, objective = problem
+    W, V, B = list(net.encoder), net.predictor, random_target(net, objective)
+    flow = engine_flow(net, cov, objective)
+    dW, dV, dB = velocity(W, V, cov, objective, B)
+    expected = pack(dW, dV, dB)
+    np.testing.assert_allclose(
+        flow.velocity(pack(W, V, B)), expected, rtol=0, atol=1e-13 * (1 + np.abs(expected).max())
+    )
+    assert flow.loss(pack(W, V, B)) == pytest.approx(loss(W, V, cov, objective, B), rel=1e-12, abs=1e-12)
+
+
+@given(networks())
+def test_velocity_is_minus_the_gradient_where_the_target_is_held(problem):
+    net, cov, objective = problem
+    W, V, B = list(net.encoder), net.predictor, random_target(net, objective)
+    held = None  # the target that differentiation does not see
+    if objective.name == "jepa" and objective.stop_gradient:
+        held = product(B or W)
+    weights, h = pack(W, V), 1e-5
+
+    def penalised(at: np.ndarray) -> float:
+        layers, predictor, _ = unpack(at, W, V)
+        value = loss(layers, predictor, cov, objective, B, target=held)
+        return value + 0.5 * objective.weight_decay * float(at @ at)
+
+    gradient = np.array(
+        [(penalised(weights + h * e) - penalised(weights - h * e)) / (2 * h) for e in np.eye(weights.size)]
+    )
+    moved = engine_flow(net, cov, objective).velocity(pack(W, V, B))[: weights.size]
+    # Central differences of a polynomial: truncation h^2, rounding eps/h.
+    np.testing.assert_allclose(moved, -gradient, rtol=0, atol=1e-6 * (1 + np.abs(gradient).max()))
+
+
+@pytest.mark.parametrize("name", ["jepa", "mae"])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_coupled_feature_equations_are_the_same_flow(name, depth):
+    rng = np.random.default_rng(depth)
+    cov = random_cov(5, 3)
+    cov = jo.Covariances(cov.Sxx, (cov.Syx + cov.Syx.T) / 2, cov.Syy)
+    spec = cov.spectrum()
+    Q, P = spec.directions, spec.duals
+    net = jo.LinearNetwork.random(5, depth, 1.0, rng)
+    W, V = list(net.encoder), net.predictor
+    moved = engine_flow(net, cov, jo.JEPA() if name == "jepa" else jo.MAE()).velocity(pack(W, V))
+    dW, dV, _ = unpack(moved, W, V)
+
+    change = Q.T if name == "mae" else np.eye(5)
+    dWhat, dVhat = feature_velocity([W[0] @ P, *W[1:]], change @ V, spec.rho, P.T @ P, SimpleNamespace(name=name))
+    np.testing.assert_allclose(dW[0] @ P, dWhat[0], atol=1e-11)
+    np.testing.assert_allclose(change @ dV, dVhat, atol=1e-11)
+    for mine, theirs in zip(dW[1:], dWhat[1:], strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-11)
+
+
+# --- integration against independent solutions (17) -------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
+@pytest.mark.parametrize("method", ["tsit5", "dop853"])
+def test_unaligned_flow_agrees_with_scipy(objective, method):
+    cov = random_cov(4, 1)
+    net = jo.LinearNetwork.random(4, 2, 0.5, 2, [5, 4], objective.name)
+    W, V = list(net.encoder), net.predictor
+    ema = objective.name == "jepa" and objective.ema is not None
+    t = np.array([0.0, 0.3, 1.0, 1.0, 4.0, 10.0])
+
+    def right_hand_side(_, state):
+        return pack(*velocity(*unpack(state, W, V, ema)[:2], cov, objective, unpack(state, W, V, ema)[2]))
+
+    start = pack(W, V, W if ema else [])
+    reference = solve_ivp(right_hand_side, (0, 10), start, "DOP853", t[[0, 1, 2, 4, 5]], rtol=1e-12, atol=1e-14)
+    states = reference.y.T[[0, 1, 2, 2, 3, 4]]
+
+    features = along(np.random.default_rng(0).standard_normal((4, 3)))
+    flow = jo.gradient_flow(
+        net, cov, objective, t=t, method=method, rtol=1e-11, atol=1e-13, features=features, keep_weights=True
+    )
+    assert flow.success
+    assert flow.method == method
+    for k, state in enumerate(states):
+        layers, predictor, target = unpack(state, W, V, ema)
+        np.testing.assert_allclose(
+            flow.response[:, k], jo.LinearNetwork(layers, predictor).response(features.duals), atol=1e-9
+        )
+        assert flow.loss[k] == pytest.approx(loss(layers, predictor, cov, objective, target), abs=1e-9)
+        np.testing.assert_allclose(flow.network(k).predictor, predictor, atol=1e-9)
+    assert flow.network(0) == net
+    assert flow.network(-1).widths == net.widths
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+@pytest.mark.parametrize("name", ["jepa", "mae"])
+@pytest.mark.parametrize("method", ["auto", "tsit5"])
+def test_aligned_start_follows_the_scalar_theory(name, depth, rotated, method):
+    spec, cov, basis = aligned_data(5, rotated, depth)
+    eps = 0.02
+    end = 3 * jo.critical_time(spec, name, depth=depth, eps=eps, fraction=0.9).max()
+    t = np.concatenate([[0.0], np.geomspace(end / 300, end, 40)])
+    exact, status = engine.solve_exact(spec.lam, spec.sigma2, np.full(5, eps), float(depth), int(name == "mae"), t, 1)
+    assert not status.any()
+    net = jo.LinearNetwork.balanced(5, depth, eps, rng=depth)
+    flow = jo.gradient_flow(net, cov, name, t=t, features=along(basis), method=method, **TIGHT)
+    assert flow.success
+    assert flow.method == ("dop853" if method == "auto" else "tsit5")
+    np.testing.assert_allclose(flow.response, exact, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
+def test_aligned_start_follows_the_three_scalars_with_every_option(objective, depth):
+    spec, cov, basis = aligned_data(3, rotated=True)
+    t = np.concatenate([[0.0], np.geomspace(0.5, 60, 20)])
+    net = jo.LinearNetwork.balanced(3, depth, 0.1)
+    flow = jo.gradient_flow(net, cov, objective, t=t, features=along(basis), **TIGHT)
+    assert flow.success
+    for i in range(3):
+        expected = feature_system(
+            t,
+            lam=spec.lam[i],
+            sigma2=spec.sigma2[i],
+            sigma2_y=spec.sigma2_y[i],
+            depth=depth,
+            objective=objective,
+            eps=0.1,
+        )
+        np.testing.assert_allclose(flow.response[i], expected, rtol=0, atol=1e-9)
+
+
+def test_features_default_to_those_of_the_covariances():
+    cov = random_cov(4, 8)
+    net = jo.LinearNetwork.balanced(4, 2, 0.1)
+    flow = jo.gradient_flow(net, cov, "jepa", t=[0, 5, 50], keep_weights=True)
+    assert flow.features == cov.spectrum()
+    np.testing.assert_allclose(flow.response[:, 2], flow.network(2).response(flow.features.duals), rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["tsit5", "dop853"])
+def test_error_follows_the_tolerance(method):
+    spec, cov, basis = aligned_data(4, rotated=True)
+    t = np.geomspace(5, 500, 30)
+    exact, _ = engine.solve_exact(spec.lam, spec.sigma2, np.full(4, 0.1), 2.0, 0, t, 1)
+    net = jo.LinearNetwork.balanced(4, 2, 0.1)
+    for rtol in (1e-3, 1e-5, 1e-7, 1e-9, 1e-11):
+        flow = jo.gradient_flow(net, cov, "jepa", t=t, method=method, rtol=rtol, atol=rtol / 100, features=along(basis))
+        # Ten tolerances for the flow, amplified by at most the condition of the rise (THEORY.md 3).
+        assert np.abs(flow.response - exact).max() < 100 * rtol
+
+
+# --- conservation and symmetry (13, 16, 18, 19) -----------------------------------------------------
+
+
+@given(networks())
+def test_balancedness_is_conserved(problem):
+    net, cov, objective = problem
+    if objective not in (jo.JEPA(), jo.JEPA(ema=2.0), jo.MAE()):
+        objective = jo.JEPA() if objective.name == "jepa" else jo.MAE()
+    flow = jo.gradient_flow(
+        net,
+        cov,
+        objective,
+        t=[0.0, 0.1, 3.0],
+        rtol=1e-10,
+        atol=1e-12,
+        features=along(np.eye(net.widths[0])),
+        keep_weights=True,
+    )
+    assert flow.success
+    scale = 1 + max(float(np.sum(weights**2)) for weights in (*net.encoder, net.predictor))
+    for k in range(3):
+        for then, start in zip(flow.network(k).balancedness(), net.balancedness(), strict=True):
+            np.testing.assert_allclose(then, start, rtol=0, atol=1e-8 * scale)
+
+
+@pytest.mark.parametrize("name", ["jepa", "mae"])
+def test_hidden_and_data_rotations_rotate_the_flow(name):
+    rng = np.random.default_rng(4)
+    cov = random_cov(4, 5)
+    net = jo.LinearNetwork.random(4, 3, 0.5, rng)
+    data, *hidden = (random_orthogonal(4, rng) for _ in range(4))
+    frames = [data, *hidden]
+    top = data if name == "mae" else hidden[-1]
+    layers = [frames[i + 1] @ net.encoder[i] @ frames[i].T for i in range(3)]
+    turned_net = jo.LinearNetwork(layers, top @ net.predictor @ hidden[-1].T)
+    turned_cov = jo.Covariances(*(data @ S @ data.T for S in (cov.Sxx, cov.Syx, cov.Syy)))
+
+    settings = {"t": [0.5, 3.0, 20.0], "keep_weights": True}
+    flow = jo.gradient_flow(net, cov, name, features=along(np.eye(4)), **settings)
+    turned = jo.gradient_flow(turned_net, turned_cov, name, features=along(data), **settings)
+    # Not to the tolerance but to rounding: the norm that controls the steps is invariant.
+    assert turned.nfev == flow.nfev
+    np.testing.assert_allclose(turned.response, flow.response, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(turned.loss, flow.loss, rtol=0, atol=1e-10)
+    for k in range(3):
+        expected = hidden[-1] @ flow.network(k).encoder_product() @ data.T
+        np.testing.assert_allclose(turned.network(k).encoder_product(), expected, rtol=0, atol=1e-10)
+
+
+def test_collapse_without_stop_gradient_and_none_with_it():
+    spec, cov, basis = aligned_data(4, rotated=True)
+    net = jo.LinearNetwork.balanced(4, 2, 0.1)
+    settings = {"t": [0.0, 1e4], "features": along(basis)}
+    collapsed = jo.gradient_flow(net, cov, jo.JEPA(stop_gradient=False), **settings)
+    learned = jo.gradient_flow(net, cov, jo.JEPA(), **settings)
+    assert collapsed.response[:, -1].max() < 0.01
+    np.testing.assert_allclose(learned.response[:, -1], spec.rho**2, rtol=1e-4)
+    assert collapsed.loss[-1] < collapsed.loss[0]
+
+
+@given(st.integers(2, 5), st.integers(1, 3), st.integers(0, 10**6))
+def test_the_loss_of_mae_never_rises(d, depth, seed):
+    net = jo.LinearNetwork.random(d, depth, 0.5, seed)
+    flow = jo.gradient_flow(net, random_cov(d, seed), "mae", t=np.geomspace(1e-3, 100, 100), features=along(np.eye(d)))
+    assert flow.success
+    assert np.diff(flow.loss).max() <= 1e-5 * flow.loss[0]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_the_loss_of_jepa_ends_higher_than_it_began(depth):
+    spec, cov, basis = aligned_data(4, rotated=True)
+    end = 3 * jo.critical_time(spec, "jepa", depth=depth, eps=0.01, fraction=0.9).max()
+    net = jo.LinearNetwork.balanced(4, depth, 0.01)
+    flow = jo.gradient_flow(net, cov, "jepa", t=[0, end], features=along(basis))
+    assert flow.loss[-1] > 10 * flow.loss[0] > 0
+    np.testing.assert_allclose(flow.response[:, -1], spec.rho**depth, rtol=0.15)
+
+
+def test_rank_deficient_data():
+    # A constant coordinate carries no gradient: its column of the first layer stays as it was.
+    spec, cov, _ = aligned_data(3, rotated=False)
+    padded = [np.pad(S, (0, 1)) for S in (cov.Sxx, cov.Syx, cov.Syy)]
+    net = jo.LinearNetwork.balanced(4, 2, 0.1)
+    flow = jo.gradient_flow(net, jo.Covariances(*padded), "jepa", t=[1e3], features=along(np.eye(4)))
+    np.testing.assert_allclose(flow.response[:3, 0], spec.rho**2, rtol=1e-4)
+    assert flow.response[3, 0] == pytest.approx(0.1, abs=1e-6)
+
+
+# --- results --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small():
+    _, cov, _ = aligned_data(3, rotated=True)
+    return jo.LinearNetwork.balanced(3, 2, 0.1), cov
+
+
+@pytest.mark.parametrize("method", ["tsit5", "dop853"])
+def test_denser_times_do_not_move_the_old_points(small, method):
+    few = np.array([1.0, 7.0, 30.0])
+    many = np.sort(np.concatenate([[0, 0], few, few, np.linspace(0, 30, 17)]))
+    one, other = (jo.gradient_flow(*small, "jepa", t=t, method=method) for t in (few, many))
+    where = np.searchsorted(many, few)
+    np.testing.assert_array_equal(other.response[:, where], one.response)
+    np.testing.assert_array_equal(other.response[:, where + 1], one.response)
+    np.testing.assert_array_equal(other.loss[where], one.loss)
+    assert other.steps == one.steps
+
+
+def test_the_start_is_time_zero(small):
+    net, cov = small
+    flow = jo.gradient_flow(net, cov, "mae", t=[0, 0], keep_weights=True)
+    assert flow.network(1) == net
+    assert flow.nfev == 0
+    np.testing.assert_array_equal(flow.response[:, 0], flow.response[:, 1])
+    np.testing.assert_allclose(flow.response, 0.1, rtol=1e-13)
+    empty = jo.gradient_flow(net, cov, "mae", t=[])
+    assert empty.success
+    assert empty.response.shape == (3, 0)
+    assert empty.loss.shape == (0,)
+    assert jo.gradient_flow(net, cov, "mae", t=5).response.shape == (3, 1)
+
+
+def test_a_budget_that_runs_out_is_a_status(small):
+    flow = jo.gradient_flow(*small, "jepa", t=[0, 1e6], max_steps=5, keep_weights=True)
+    assert flow.status == jo.Status.MAX_STEPS
+    assert not flow.success
+    assert flow.steps + flow.rejected == 5
+    assert "max_steps=5" in flow.message
+    assert "1 of 2 times" in flow.message
+    assert np.isfinite(flow.response[:, 0]).all()
+    assert np.isnan(flow.response[:, 1]).all()
+    assert np.isnan(flow.loss[1])
+    flow.network(0)
+    with pytest.raises(ValueError, match="was not reached"):
+        flow.network(1)
+
+
+def test_overflow_is_a_status(small):
+    _, cov = small
+    net = jo.LinearNetwork([1e200 * np.eye(3)], np.eye(3))
+    flow = jo.gradient_flow(net, cov, "jepa", t=[1.0])
+    assert flow.status == jo.Status.NOT_FINITE
+    assert np.isnan(flow.response).all()
+
+
+def test_no_horizon_hangs(small):
+    for t in (1e-320, 1e-30, 1e30, 1e308):
+        flow = jo.gradient_flow(*small, "mae", t=[t], max_steps=2000)
+        assert flow.success == bool(np.isfinite(flow.response).all())
+        assert flow.success or flow.status == jo.Status.MAX_STEPS
+
+
+def test_weights_are_kept_on_demand(small):
+    flow = jo.gradient_flow(*small, "jepa", t=[0, 1])
+    with pytest.raises(ValueError, match="keep_weights=True"):
+        flow.network(0)
+    with pytest.raises(IndexError):
+        jo.gradient_flow(*small, "jepa", t=[0, 1], keep_weights=True).network(2)
+
+
+def test_no_loss_without_the_covariance_of_the_targets(small):
+    net, cov = small
+    blind = jo.Covariances(cov.Sxx, cov.Syx)
+    flow = jo.gradient_flow(net, blind, "jepa", t=[0, 1])
+    assert flow.loss is None
+    np.testing.assert_array_equal(flow.response, jo.gradient_flow(net, cov, "jepa", t=[0, 1]).response)
+    with pytest.raises(ValueError, match=r"needs cov\.Syy"):
+        jo.gradient_flow(net, blind, jo.JEPA(stop_gradient=False), t=[0, 1])
+
+
+def test_value_semantics(small):
+    flow = jo.gradient_flow(*small, "jepa", t=[0, 1, 2], keep_weights=True)
+    assert flow == jo.gradient_flow(*small, "jepa", t=[0, 1, 2], keep_weights=True)
+    assert flow != jo.gradient_flow(*small, "jepa", t=[0, 1, 3], keep_weights=True)
+    twin = pickle.loads(pickle.dumps(flow))
+    assert twin == flow
+    assert twin.status is jo.Status.OK
+    assert twin.network(2) == flow.network(2)
+    for array in (flow.t, flow.response, flow.loss, flow.weights, twin.response):
+        assert not array.flags.writeable
+    assert repr(flow).startswith("Flow(JEPA(")
+    assert len(repr(flow)) < 200
+
+
+def test_inputs_are_left_alone_and_any_layout_is_taken(small):
+    net, cov = small
+    expected = jo.gradient_flow(net, cov, "jepa", t=[0.0, 2.0])
+    for convert in (np.asfortranarray, lambda a: a.astype(">f8"), lambda a: a[::-1][::-1], np.ndarray.tolist):
+        loose = SimpleNamespace(**{name: convert(np.array(getattr(cov, name))) for name in ("Sxx", "Syx", "Syy")})
+        before = pickle.dumps(loose)
+        flow = jo.gradient_flow(net, loose, "jepa", t=np.array([0, 2]), features=cov.spectrum())
+        np.testing.assert_array_equal(flow.response, expected.response)
+        assert pickle.dumps(loose) == before
+
+
+def test_to_xarray(small):
+    pytest.importorskip("xarray")
+    flow = jo.gradient_flow(*small, "mae", t=[0, 1, 2])
+    dataset = flow.to_xarray()
+    assert dict(dataset.sizes) == {"feature": 3, "time": 3}
+    np.testing.assert_array_equal(dataset.response, flow.response)
+    np.testing.assert_array_equal(dataset.rho, flow.features.rho)
+    assert dataset.attrs["depth"] == 2
+    assert dataset.attrs["time_unit"] == "flow"
+
+
+def test_progress(small, monkeypatch):
+    told = []
+    jo.gradient_flow(*small, "jepa", t=[0, 100], progress=told.append)
+    assert told == sorted(told)
+    assert told[0] >= 0
+    assert told[-1] == 1.0
+
+    def stop(fraction):
+        raise LookupError(fraction)
+
+    with pytest.raises(LookupError):
+        jo.gradient_flow(*small, "jepa", t=[0, 100], progress=stop)
+    assert jo.gradient_flow(*small, "jepa", t=[0, 1]).success  # the next call is none the worse
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    with pytest.raises(ImportError, match=r"pip install 'jepa-ode\[progress\]'"):
+        jo.gradient_flow(*small, "jepa", t=[0, 1], progress=True)
+
+
+def test_progress_bar(small, capsys):
+    pytest.importorskip("tqdm")
+    jo.gradient_flow(*small, "jepa", t=[0, 1], progress=True)
+    assert "100%" in capsys.readouterr().err
+    jo.gradient_flow(*small, "jepa", t=[0, 1])
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"net": "net"}, TypeError, "net must be a LinearNetwork"),
+        ({"net": jo.LinearNetwork.balanced(2, 2, 0.1)}, ValueError, r"cov\.Sxx must have shape \(2, 2\)"),
+        ({"net": jo.LinearNetwork.random(3, 2, widths=2)}, ValueError, "net.predictor must have 3 rows, got 2"),
+        ({"cov": None}, TypeError, "cov must be a Covariances with Sxx"),
+        ({"cov": SimpleNamespace(Sxx=np.eye(3))}, TypeError, "cov must be a Covariances with Syx"),
+        ({"cov": SimpleNamespace(Sxx=np.full((3, 3), np.nan), Syx=np.eye(3))}, ValueError, "cov.Sxx must be finite"),
+        ({"objective": "vae"}, ValueError, "objective must be 'jepa' or 'mae'"),
+        ({"objective": None}, TypeError, "objective must be"),
+        ({"t": [1, 0]}, ValueError, "t must be non-decreasing"),
+        ({"t": [-1.0]}, ValueError, "t is time since the start and must be non-negative"),
+        ({"t": [0, np.nan]}, ValueError, "t must not hold NaN"),
+        ({"t": [0, np.inf]}, ValueError, "t must be finite"),
+        ({"t": [[0, 1]]}, ValueError, "t must have one dimension"),
+        ({"t": ["now"]}, TypeError, "t must hold real numbers"),
+        ({"method": "euler"}, ValueError, "method must be one of 'auto', 'tsit5', 'dop853'"),
+        ({"rtol": 0}, ValueError, "rtol must be in"),
+        ({"rtol": 1e-17}, ValueError, "rtol must be in"),
+        ({"rtol": np.nan}, ValueError, "rtol must be in"),
+        ({"rtol": "1e-6"}, TypeError, "rtol must be a real number"),
+        ({"atol": -1}, ValueError, "atol must be non-negative"),
+        ({"max_steps": 0}, ValueError, "max_steps must be at least 1"),
+        ({"max_steps": 1.5}, TypeError, "max_steps must be a whole number"),
+        ({"features": jo.Spectrum([1.0], rho=0.5)}, ValueError, "with dual directions"),
+        ({"features": along(np.eye(2))}, ValueError, r"duals must have shape \(3, n\)"),
+        ({"progress": 1}, TypeError, "progress must be True, False or a callable"),
+    ],
+)
+def test_arguments_that_do_not_fit(small, arguments, error, match):
+    net, cov = small
+    call = {"net": net, "cov": cov, "objective": "mae", "t": [0, 1], **arguments}
+    with pytest.raises(error, match=match):
+        jo.gradient_flow(call.pop("net"), call.pop("cov"), call.pop("objective"), **call)
+
+
+def test_jepa_needs_a_predictor_of_encodings(small):
+    _, cov = small
+    net = jo.LinearNetwork.random(3, 2, widths=2, objective="mae")
+    with pytest.raises(ValueError, match=r"net\.predictor must have 2 rows, got 3"):
+        jo.gradient_flow(net, cov, "jepa", t=[0, 1])
+    assert jo.gradient_flow(net, cov, "mae", t=[0, 1]).success
+
+
+def test_the_state_of_the_engine_is_the_network_and_its_target():
+    net = jo.LinearNetwork.random(3, 2, widths=[4, 2])
+    weights = pack(list(net.encoder), net.predictor)
+    np.testing.assert_array_equal(start_state(net, jo.JEPA()), weights)
+    np.testing.assert_array_equal(
+        start_state(net, jo.JEPA(ema=1.0)), np.concatenate([weights, weights[: 3 * 4 + 4 * 2]])
+    )
+
+
+# --- process (25) ---------------------------------------------------------------------------------
+
+ENDLESS = """
+import numpy as np, time, jepa_ode as jo
+cov = jo.Covariances(np.eye(60), 0.5 * np.eye(60), np.eye(60))
+net = jo.LinearNetwork.balanced(60, 2, 0.1)
+features = cov.spectrum()
+print("running", flush=True)
+try:
+    jo.gradient_flow(net, cov, "jepa", t=[0, 1e12], features=features, max_steps=10**9)
+except KeyboardInterrupt:
+    print("interrupted", time.time(), flush=True)
+flow = jo.gradient_flow(net, cov, "jepa", t=[0, 1], features=features)
+print("next", flow.success, flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+def test_ctrl_c_ends_a_flow_at_once():
+    with subprocess.Popen([sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "running\n"
+            time.sleep(0.3)
+            pressed = time.time()
+            process.send_signal(signal.SIGINT)
+            lines = process.communicate(timeout=20)[0].splitlines()
+        finally:
+            process.kill()
+    assert lines[0].startswith("interrupted")
+    assert float(lines[0].split()[1]) - pressed < 0.3
+    assert lines[1] == "next True"
