@@ -181,3 +181,34 @@ def test_fuzz_of_the_whole_double_range(method: str, seed: int) -> None:
         assert (w[reached] <= high * (1 + 10 * rtol)).all(), case
         steps = np.diff(w[reached]) * (1 if limit > eps else -1)
         assert (steps >= -10 * rtol * w[reached][1:] - 1e-322).all(), case
+
+
+@pytest.mark.parametrize(("objective", "depth", "eps"), [("mae", 1, 1e-100), ("jepa", 64, 1e-100), ("mae", 48, 1e-60)])
+def test_rounding_does_not_add_up(objective: str, depth: int, eps: float) -> None:
+    """Thousands of steps: without the low parts of state and clock their roundings alone would exceed this bound."""
+    spec = jo.Spectrum([1.0, 0.77, 0.61], sigma2=[1.1, 1.0, 0.9])
+    rise = jo.critical_time(spec, objective, depth=depth, eps=eps)
+    t = rise[:, None] * np.array([0.3, 0.7, 0.9, 0.99, 0.999])
+    case: dict[str, Any] = {"spec": spec, "objective": objective, "depth": depth, "eps": eps, "t": t}
+    assert errors(case, "tsit5", 1e-13).max() <= 1e-14
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("rtol", [0.5, 0.1, 1e-2, 1e-4])
+def test_no_tolerance_is_loose_enough_to_overshoot(method: str, rtol: float) -> None:
+    """RELIABILITY.md 10, and more: the fixed point is not passed at all, by no step and by no value between steps."""
+    rng = np.random.default_rng(0)
+    for objective in ("jepa", "mae"):
+        for depth in (1, 1.5, 2, 4, 10, 40, 64):
+            lam, sigma2 = 10 ** rng.uniform(-2, 1, (2, 60))
+            spec, eps = jo.Spectrum(lam, sigma2=sigma2), 10 ** rng.uniform(-4, 0.5, 60)
+            rise = jo.critical_time(spec, objective, depth=depth, eps=eps, fraction=0.9)
+            scale = np.where(rise > 0, rise, 1 / (sigma2 * eps**2))[:, None]
+            t = scale * np.sort(np.concatenate([np.linspace(0, 2, 100), np.geomspace(0.9, 1e6, 200)]))
+            solution = jo.solve(spec, objective, depth=depth, eps=eps, t=t, method=method, rtol=rtol)
+            assert solution.success
+            limit = jo.fixed_point(spec, objective, depth=depth)[:, None]
+            up = np.where(limit > eps[:, None], 1, -1)
+            assert (up * (solution.w / limit - 1) <= 1e-12).all()
+            growth = up[:, 0, None] * np.diff(solution.w, axis=1) / solution.w[:, 1:]
+            assert (growth >= -(2 * rtol if rtol > 0.01 else 1e-12)).all()

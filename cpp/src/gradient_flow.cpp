@@ -5,7 +5,6 @@
 #include <cmath>
 #include <iterator>
 #include <limits>
-#include <vector>
 
 #include "jepa_ode/controller.hpp"
 #include "jepa_ode/tableau.hpp"

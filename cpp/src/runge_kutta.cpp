@@ -218,8 +218,8 @@ class Trajectory {
     const std::int64_t exponent = frame_.clock_exponent();
     frame_.move(objective, y_, v_);
     h_ = Scaled{h_, frame_.clock_exponent() - exponent}.value();
-    y_rest_ /= y_;
     y_ = v_ = 1.0;
+    y_rest_ = 0.0;  // part of a rounding, once in a frame
     enter_frame();
     if (!frame_.in_range()) status_ = Status::not_finite;
   }

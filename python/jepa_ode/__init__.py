@@ -27,28 +27,26 @@ Where things are: `Covariances` and `Spectrum` hold the data's side, `JEPA` and 
 
 from __future__ import annotations
 
-from . import models, views
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
 from ._core import __version__, build_info, engine
-from .analysis import (
-    Overlap,
-    TheoryCheck,
-    compare_with_flow,
-    crossing_times,
-    learning_order,
-    learning_times,
-    order_correlation,
-    overlap,
-)
-from .covariances import CovarianceEstimator, Covariances
-from .diagnostic import Diagnostic
-from .flow import Flow, gradient_flow
-from .models import DynamicModel, StaticModel
-from .network import LinearNetwork
 from .objectives import JEPA, MAE
 from .solution import Solution
 from .solve import solve
 from .spectrum import Spectrum
 from .theory import critical_time, fixed_point, time_to_reach
+
+if _TYPE_CHECKING:
+    from . import models, plot, report, views
+    from .analysis import Overlap, TheoryCheck, compare_with_flow, overlap
+    from .covariances import CovarianceEstimator, Covariances
+    from .diagnostic import Diagnostic
+    from .flow import Flow, gradient_flow
+    from .learning import crossing_times, learning_order, learning_times, order_correlation
+    from .models import DynamicModel, StaticModel
+    from .network import LinearNetwork
 
 Status = engine.Status
 
@@ -79,7 +77,38 @@ __all__ = [
     "models",
     "order_correlation",
     "overlap",
+    "plot",
+    "report",
     "solve",
     "time_to_reach",
     "views",
 ]
+
+# The solvers load at import, everything else when it is first asked for: `import jepa_ode` costs little more than NumPy.
+_LAZY = {
+    "models": ("DynamicModel", "StaticModel"),
+    "views": (),
+    "plot": (),
+    "report": (),
+    "analysis": ("Overlap", "TheoryCheck", "compare_with_flow", "overlap"),
+    "covariances": ("CovarianceEstimator", "Covariances"),
+    "diagnostic": ("Diagnostic",),
+    "flow": ("Flow", "gradient_flow"),
+    "learning": ("crossing_times", "learning_order", "learning_times", "order_correlation"),
+    "network": ("LinearNetwork",),
+}
+_HOME = {name: module for module, names in _LAZY.items() for name in names}
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _LAZY:
+        return _import_module(f"{__name__}.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(_import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY, *_HOME})

@@ -150,14 +150,14 @@ def _load(options: argparse.Namespace, parser: argparse.ArgumentParser) -> _Data
             raise DataError(f"--image-shape {height}x{width} needs {height * width} columns, {pairs.source} has {d}")
         return _Data(pairs.x, pairs.y, pairs.source, "as given", options.exchangeable, shape)
     images = _digits()
-    source = "the scikit-learn digits"
+    pixels = "raw pixels"
     if not options.raw_pixels:
-        images = _standardized(images)
-        source += ", pixels scaled to unit variance"
+        images, pixels = _standardized(images), "pixels scaled to unit variance"
     builder = _view_builder(options, parser)
     x, y = builder(images, rng=options.seed)
     height, width = builder.view_shape(images.shape[1:])
-    return _Data(x, y, source, repr(builder), builder.exchangeable, (height, width))
+    views = f"{builder!r} of {pixels}"
+    return _Data(x, y, "the scikit-learn digits", views, builder.exchangeable, (height, width))
 
 
 def _view_builder(options: argparse.Namespace, parser: argparse.ArgumentParser) -> ViewBuilder:
@@ -307,9 +307,9 @@ def _add_analyze(commands: Any) -> None:
     data.add_argument(
         "--features",
         type=int,
-        default=None,
+        default=200,
         metavar="N",
-        help="report at most the N features learned first (default: all)",
+        help="report at most the N features learned first",
     )
 
     views = parser.add_argument_group("views of the digits (not with --pairs)")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import math
+import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -105,40 +108,35 @@ def read_pairs(*files: str | Path) -> Pairs:
 
 
 def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
-    archive = _load(path)
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise DataError(f"{path}: a single file of pairs must be an .npz with the arrays x and y")
-    with archive:
+    with _opened(path) as archive:
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise DataError(f"{path}: a single file of pairs must be an .npz with the arrays x and y")
         missing = [key for key in ("x", "y") if key not in archive.files]
         if missing:
             there = ", ".join(sorted(archive.files)) or "nothing"
             raise DataError(f"{path}: no array {' and no array '.join(missing)} in it, it holds {there}")
-        return {key: _member(path, archive, key) for key in ("x", "y")}
-
-
-def _member(path: Path, archive: Any, key: str) -> npt.NDArray[Any]:
-    try:
-        array: npt.NDArray[Any] = archive[key]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: {key}: {_reason(error)}") from error
-    return array
+        return {key: archive[key] for key in ("x", "y")}
 
 
 def _read_one(path: Path) -> npt.NDArray[Any]:
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         return _read_csv(path)
-    array = _load(path)
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise DataError(f"{path}: an .npz file holds both views; give it alone")
-    return array
+    with _opened(path) as array:
+        if not isinstance(array, np.ndarray):
+            raise DataError(f"{path}: an .npz file holds both views; give it alone")
+        return array
 
 
-def _load(path: Path) -> Any:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Yield what NumPy finds in the file; whatever goes wrong, also while it is read, is a DataError."""
     try:
-        return np.load(path, allow_pickle=False)
+        with path.open("rb") as file:  # NumPy itself leaves damaged archives open
+            yield np.load(file, allow_pickle=False)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
+    except DataError:
+        raise
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: {_reason(error)}") from error
 
@@ -161,13 +159,20 @@ def _read_csv(path: Path) -> npt.NDArray[np.float64]:
             header = _is_header(start[1], delimiter)
             file.seek(0)
             try:
-                # NumPy reads the good case; whatever it does not like is found and named line by line.
-                array = np.loadtxt(
-                    file, delimiter=delimiter, skiprows=start[0] - (not header), comments=None, quotechar='"', ndmin=2
-                )
-            except ValueError:
+                # NumPy reads the good case; what it does not like is found and named line by line.
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error")  # its word for a file without data
+                    array = np.loadtxt(
+                        file,
+                        delimiter=delimiter,
+                        skiprows=start[0] - (not header),
+                        comments=None,
+                        quotechar='"',
+                        ndmin=2,
+                    )
+            except (ValueError, UserWarning):
                 array = None
-            if array is not None and array.size and np.isfinite(array).all():
+            if array is not None and np.isfinite(array).all():
                 return array
             file.seek(0)
             raise DataError(_first_fault(path, file, delimiter, start[0] if header else None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from ._core import engine
 from ._frozen import FrozenArrays
 from ._validate import FloatArray
-from .objectives import Objective
+from .objectives import JEPA, Objective
 from .theory import TimeUnit, critical_time
 
 if TYPE_CHECKING:
@@ -159,7 +160,9 @@ class Solution(FrozenArrays):
         """
         from .analysis import learning_order
 
-        return learning_order(self.spectrum, self.objective, depth=self.depth, eps=self.eps, fraction=fraction)
+        # The limit of deep MAE is JEPA at depth 1, in whatever unit (THEORY.md 2).
+        objective, depth = (JEPA(), 1.0) if math.isinf(self.depth) else (self.objective, self.depth)
+        return learning_order(self.spectrum, objective, depth=depth, eps=self.eps, fraction=fraction)
 
     def to_xarray(self) -> Any:
         """Return an ``xarray.Dataset``: ``w`` [feature, time], status and evaluations [feature], parameters in ``attrs``.

@@ -109,8 +109,8 @@ def solve(
     >>> spec = jo.Spectrum([1.0, 1.0], rho=[0.9, 0.5])
     >>> sol = jo.solve(spec, "jepa", depth=4, eps=0.1, t=[0.0, 25.0, 1e6])
     >>> sol.w.round(4)
-    array([[0.1   , 0.5773, 0.6561],
-           [0.1   , 0.0624, 0.0625]])
+    array([[0.1   , 0.3651, 0.6561],
+           [0.1   , 0.0856, 0.0625]])
     >>> sol
     Solution(jepa, depth=4, 2 features, 3 times, method='exact', success)
 

@@ -127,7 +127,7 @@ def time_to_reach(
     >>> import jepa_ode as jo
     >>> spec = jo.Spectrum([0.7, 0.0], sigma2=[1.0, 1.0])
     >>> jo.time_to_reach(spec, "jepa", depth=1, eps=0.5, w=[0.6, 0.25]).round(6)
-    array([2.020022, 6.      ])
+    array([2.262861, 6.      ])
     """
     spec = _spectrum(spec)
     objective = as_objective(objective)

@@ -11,7 +11,7 @@ from .._validate import FloatArray
 try:
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import ListedColormap, Normalize
+    from matplotlib.colors import Colormap, ListedColormap, Normalize
     from matplotlib.ticker import LogLocator, NullFormatter
 except ImportError as _error:
     raise ImportError("jepa_ode.plot needs matplotlib: pip install jepa-ode[plot]") from _error
@@ -28,7 +28,7 @@ INK = "#333333"
 FAINT = "#999999"
 
 
-def rho_palette(rho: Any) -> tuple[ListedColormap, Normalize]:
+def rho_palette(rho: Any) -> tuple[Colormap, Normalize]:
     """Return the colormap and norm that order features by rho; rho <= 0 is grey."""
     # The lightest tenth of viridis cannot be seen on white.
     colormap = ListedColormap(colormaps["viridis"](np.linspace(0.9, 0.0, 256)), name="rho").with_extremes(under=NEVER)
@@ -81,7 +81,7 @@ def number(ax: Axes, x: FloatArray, y: FloatArray, numbers: Any) -> None:
             ax.annotate(str(label), point, (6, -10), textcoords="offset points", fontsize=8.5, color=INK)
 
 
-def add_rho_bar(ax: Axes, colormap: ListedColormap, norm: Normalize) -> None:
+def add_rho_bar(ax: Axes, colormap: Colormap, norm: Normalize) -> None:
     """Add the colour bar of rho."""
     bar = ax.figure.colorbar(ScalarMappable(norm, colormap), ax=ax, pad=0.02, fraction=0.05, aspect=28)
     bar.set_label(r"$\rho$", rotation=0, labelpad=6)

@@ -52,8 +52,8 @@ class Settings:
         Whether the covariances are averaged over the exchange of x and y.
     image_shape : (height, width) or None
         Shape of one view as an image.
-    max_features : int or None
-        At most so many features are reported.
+    max_features : int
+        At most so many features are reported, those that either objective learns first.
     flow : bool
         Whether the matrix flow is integrated.
     flow_features : int
@@ -77,7 +77,7 @@ class Settings:
     shrinkage: Literal["ledoit-wolf"] | float | None = None
     exchangeable: bool = False
     image_shape: tuple[int, int] | None = None
-    max_features: int | None = None
+    max_features: int = 200
     flow: bool = True
     flow_features: int = 64
     flow_budget: float = 30.0
@@ -92,8 +92,7 @@ class Settings:
         if not 0 < as_positive("fraction", self.fraction) < 1:
             raise ValueError(f"fraction must lie between 0 and 1, got {self.fraction}")
         for name in ("max_features", "flow_features"):
-            if getattr(self, name) is not None:
-                as_index(name, getattr(self, name), minimum=1)
+            as_index(name, getattr(self, name), minimum=1)
         as_positive("flow_budget", self.flow_budget)
         as_threads(self.threads)
 
@@ -208,7 +207,7 @@ def analyze(x: Any, y: Any, settings: Settings | None = None, *, progress: Progr
         spec = cov.spectrum()
         n_total = len(spec)
     with clock.stage("predictions"):
-        if settings.max_features is not None:
+        if len(spec) > settings.max_features:
             spec = spec[_learned_first(spec, settings, settings.max_features)]
         taking_part = _learned_first(spec, settings, settings.flow_features)
         predicted = {name: _predict(spec, name, settings) for name in ("jepa", "mae")}

@@ -1,0 +1,111 @@
+"""Figures take ``ax``, return it and leave everything else alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+import jepa_ode as jo
+from jepa_ode import plot
+
+LAM = np.array([1.0, 0.7, 0.5, 0.2, 0.0, -0.1])
+SPEC = jo.Spectrum(LAM, sigma2=[1.1, 1.0, 1.0, 1.0, 1.0, 1.0], sigma2_y=1.0, duals=np.eye(6), directions=np.eye(6))
+COV = jo.Covariances(np.diag(SPEC.sigma2), np.diag(LAM), np.eye(6))
+SETTING = {"depth": 2, "eps": 0.05}
+TIMES = {name: jo.critical_time(SPEC, name, **SETTING) for name in ("jepa", "mae")}
+SOLUTION = jo.solve(SPEC, "jepa", **SETTING, t=np.geomspace(1.0, 1e4, 50))
+FLOW = jo.gradient_flow(
+    jo.LinearNetwork.balanced(6, **SETTING), COV, "mae", t=np.concatenate([[0.0], np.geomspace(0.1, 1e3, 50)])
+)
+CHECK = jo.compare_with_flow(FLOW)
+
+FIGURES: dict[str, Callable[[Axes | None], Axes]] = {
+    "spectrum": lambda ax: plot.plot_spectrum(SPEC, ax),
+    "spectrum with errors": lambda ax: plot.plot_spectrum(_with_errors(), ax),
+    "responses": lambda ax: plot.plot_responses(SOLUTION.t, SOLUTION.w, SPEC.rho, ax),
+    "solution": lambda ax: SOLUTION.plot(ax),
+    "flow": lambda ax: FLOW.plot(ax),
+    "order": lambda ax: plot.plot_order(TIMES["jepa"], TIMES["mae"], SPEC.rho, ax),
+    "critical times": lambda ax: plot.plot_critical_times(
+        {name: (times, 2 * times) for name, times in TIMES.items()}, SPEC.rho, ax
+    ),
+    "losses": lambda ax: plot.plot_losses(FLOW.t, FLOW.loss, "mae", ax, predicted=FLOW.loss),
+    "overlap": lambda ax: plot.plot_overlap(jo.overlap(SPEC, **SETTING), ax),
+    "check": lambda ax: plot.plot_check({"mae": CHECK}, ax),
+    "check responses": lambda ax: plot.plot_check_responses(CHECK, SPEC.rho, ax),
+    "check final": lambda ax: plot.plot_check_final({"mae": CHECK}, ax),
+    "rows": lambda ax: plot.plot_features(np.eye(6), [2, 0, 1], SPEC.rho, ax),
+}
+
+
+def _with_errors() -> jo.Spectrum:
+    model = jo.StaticModel.from_spectrum(jo.Spectrum([1.0, 0.5], rho=[0.5, 0.9]))
+    return jo.Covariances.from_pairs(*model.sample(200, rng=0)).spectrum()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_draws_on_the_axes_it_is_given(name: str) -> None:
+    before = dict(mpl.rcParams)
+    figure = Figure()
+    ax = figure.add_subplot()
+    assert FIGURES[name](ax) is ax
+    assert ax.has_data()
+    assert ax.get_xlabel()
+    assert ax.get_ylabel() or name == "rows"
+    figure.savefig("/dev/null", format="svg")  # drawing raises what building does not
+    assert dict(mpl.rcParams) == before
+
+
+def test_makes_its_own_axes_without_any() -> None:
+    mpl.use("agg")
+    from matplotlib import pyplot
+
+    open_before = pyplot.get_fignums()
+    ax = plot.plot_spectrum(SPEC)
+    assert len(pyplot.get_fignums()) == len(open_before) + 1
+    pyplot.close(ax.figure)
+
+
+def test_images_in_the_order_given() -> None:
+    ax = Figure().add_subplot()
+    plot.plot_features(-np.eye(6), [4, 1], SPEC.rho, ax, image_shape=(2, 3))
+    shown = [np.asarray(image.get_array()) for image in ax.images]
+    assert [int(image.argmax()) for image in shown] == [4, 1]  # the largest entry is positive
+    assert shown[0].shape == (2, 3)
+    assert [text.get_text() for text in ax.texts][::2] == ["1.  #5", "2.  #2"]
+
+
+def test_nothing_learned_is_said() -> None:
+    ax = Figure().add_subplot()
+    plot.plot_features(np.eye(6), [], SPEC.rho, ax)
+    assert ax.texts[0].get_text() == "no feature is learned"
+    never = np.full(6, np.inf)
+    for draw in (
+        lambda ax: plot.plot_order(never, never, SPEC.rho, ax),
+        lambda ax: plot.plot_check({}, ax),
+        lambda ax: plot.plot_overlap(jo.overlap(jo.Spectrum([0.0], sigma2=1.0), **SETTING), ax),
+    ):
+        figure = Figure()
+        draw(figure.add_subplot())
+        figure.savefig("/dev/null", format="svg")
+
+
+def test_palette_is_ordered_by_rho_and_grey_below_zero() -> None:
+    colormap, norm = plot.rho_palette(SPEC.rho)
+    lightness = [sum(colormap(norm(rho))[:3]) for rho in (0.2, 0.5, 0.9)]
+    assert lightness == sorted(lightness, reverse=True)
+    red, green, blue, _ = colormap(norm(-0.1))
+    assert red == green == blue
+
+
+def test_missing_matplotlib_names_the_extra() -> None:
+    code = "import sys; sys.modules['matplotlib'] = None; import jepa_ode.plot"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.stderr.strip().endswith("ImportError: jepa_ode.plot needs matplotlib: pip install jepa-ode[plot]")
