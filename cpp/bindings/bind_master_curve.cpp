@@ -1,6 +1,5 @@
 // The exact solution: responses, times and fixed points of an ensemble of features.
 #include "bindings.hpp"
-
 #include "jepa_ode/exact.hpp"
 #include "jepa_ode/feature_curve.hpp"
 #include "jepa_ode/objective.hpp"

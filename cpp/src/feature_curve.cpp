@@ -11,19 +11,18 @@ namespace {
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double ln2 = 0x1.62e42fefa39efp-1;
 
-// Newton's iterations below converge quadratically from their guess; the brackets make them safe where rounding makes the
-// curve flat (a rise shorter than one rounding of the clock: every point of it is then within E of the answer).
+// Newton's iterations below converge quadratically from their guess; the brackets make them safe where rounding makes
+// the curve flat (a rise shorter than one rounding of the clock: every point of it is then within E of the answer).
 constexpr int max_iterations = 200;
 
-// A last step of this size leaves less than a rounding of u (times sqrt(delta) near the fixed point, where the curvature is
-// 1/delta).
+// A last step of this size leaves less than a rounding of u (times sqrt(delta) near the fixed point, where the
+// curvature is 1/delta).
 double newton_tolerance(double alpha) noexcept { return 1e-9 / (1 + std::abs(alpha)); }
 
 // The step to value + residual for a value that behaves like the power exp(alpha * x) / alpha: Newton on its logarithm.
 double power_step(double residual, double value, double derivative) noexcept {
   return std::log1p(residual / value) * value / derivative;
 }
-
 
 // Where b does not fit a double, a is lost in its rounding.
 Scaled plus(double a, Scaled b) noexcept {
@@ -40,9 +39,10 @@ Scaled minus(Scaled a, double b) noexcept {
 }  // namespace
 
 FeatureCurve::FeatureCurve(const MasterCurve& curve, double lambda, double sigma2, double eps)
-    : curve_(curve), motion_(Motion::still), lambda_(lambda), sigma2_(sigma2), eps_(eps), log_eps_(log(eps)) {
+    : curve_(curve), motion_(Motion::still), lambda_(lambda), eps_(eps), log_eps_(log(eps)) {
   const double depth = curve.depth, p = curve.p, q = curve.q;
-  decay_rate_ = scaled(q) * scaled(sigma2) * scaled(eps) * scaled(eps);
+  cubic_rate_ = scaled(sigma2) * scaled(eps) * scaled(eps);
+  decay_rate_ = scaled(q) * cubic_rate_;
   if (lambda == 0) {
     motion_ = Motion::algebraic_decay;
     return;
@@ -75,15 +75,17 @@ double FeatureCurve::response(double t) const noexcept {
   if (t == 0) return eps_;
   if (t == infinity && motion_ != Motion::still) return fixed_point_;
   switch (motion_) {
-    case Motion::still: return eps_;
-    case Motion::algebraic_decay: {
-      // u' = -sigma^2 u^(2L+1): w = eps / sqrt(1 + 2 L sigma^2 eps^2 t) (THEORY.md 2)
-      const double h = std::sqrt(2 * curve_.depth) * (eps_ * std::sqrt(sigma2_)) * std::sqrt(t);
-      return eps_ / std::hypot(1.0, h);
-    }
-    case Motion::rise: return rise(t);
-    case Motion::fall: return fall(t);
-    case Motion::decay: return decay(t);
+    case Motion::still:
+      return eps_;
+    case Motion::algebraic_decay:
+      // u' = -sigma^2 u^(2L+1): (eps/w)^2 = 1 + 2 L sigma^2 eps^2 t (THEORY.md 2)
+      return fallen(1.0, plus(1.0, scaled(2 * curve_.depth) * cubic_rate_ * scaled(t)));
+    case Motion::rise:
+      return rise(t);
+    case Motion::fall:
+      return fall(t);
+    case Motion::decay:
+      return decay(t);
   }
   return std::numeric_limits<double>::quiet_NaN();
 }
@@ -109,9 +111,8 @@ double FeatureCurve::rise(double t) const noexcept {
   const double target = offset_ + (growth_rate_ * scaled(t)).value();
   if (target == infinity) return fixed_point_;
   const double depth_over_q = curve_.depth / curve_.q;
-  const double w = start_ <= 0.5 && target < middle_
-                       ? eps_ * std::exp(depth_over_q * solve_rise_low(target))
-                       : fixed_point_ * std::exp(-depth_over_q * solve_rise_high(target));
+  const double w = start_ <= 0.5 && target < middle_ ? eps_ * std::exp(depth_over_q * solve_rise_low(target))
+                                                     : fixed_point_ * std::exp(-depth_over_q * solve_rise_high(target));
   return std::clamp(w, eps_, fixed_point_);  // the last rounding may leave the interval in which the root was bracketed
 }
 
@@ -134,9 +135,8 @@ double FeatureCurve::solve_rise_low(double target) const noexcept {
     if (residual == 0) break;
     (residual > 0 ? low : high) = xi;
     const double value = at.value + shift;
-    const double step = power_law && value < 0 && target + shift < 0
-                            ? power_step(residual, value, at.derivative)
-                            : residual / at.derivative;
+    const double step = power_law && value < 0 && target + shift < 0 ? power_step(residual, value, at.derivative)
+                                                                     : residual / at.derivative;
     if (std::abs(step) <= newton_tolerance(alpha)) return std::max(0.0, xi + step);
     const double next = xi + step;
     xi = next > low && next < high ? next : low + (high - low) / 2;
@@ -258,7 +258,8 @@ double FeatureCurve::decay(double t) const noexcept {
   return decay_slow(exp(log_start_).value(), log_eps_, growth_rate_ * scaled(t));
 }
 
-// log w where v = 1/2. There the two phases of a decay meet: closer to 1 the alternating terms of a deep encoder cancel.
+// log w where v = 1/2. There the two phases of a decay meet: closer to 1 the alternating terms of a deep encoder
+// cancel.
 DoubleDouble FeatureCurve::log_meeting() const noexcept {
   return log_fixed_point_ - detail::ln2 * curve_.depth / curve_.q;
 }
@@ -324,9 +325,8 @@ double FeatureCurve::decay_slow(double start, DoubleDouble log_w_start, Scaled c
     if (residual == 0) break;
     (residual > 0 ? low : high) = zeta;
     const double value = at.value + shift;
-    const double step = power_law && value > 0 && target + shift > 0
-                            ? power_step(residual, value, at.derivative)
-                            : residual / at.derivative;
+    const double step = power_law && value > 0 && target + shift > 0 ? power_step(residual, value, at.derivative)
+                                                                     : residual / at.derivative;
     if (std::abs(step) <= newton_tolerance(rate) * (1 + zeta)) {
       zeta = std::max(0.0, zeta + step);
       break;
@@ -363,10 +363,11 @@ double FeatureCurve::duration(DoubleDouble log_w) const noexcept {
   const DoubleDouble log_v = log_start_ + log_growth;
   const double growth = log_growth.value();
   switch (motion_) {
-    case Motion::still: return infinity;
+    case Motion::still:
+      return infinity;
     case Motion::algebraic_decay: {
       if (growth >= 0) return infinity;
-      const Scaled rate = scaled(2 * curve_.depth / curve_.q) * decay_rate_;
+      const Scaled rate = scaled(2 * curve_.depth) * cubic_rate_;
       const DoubleDouble exponent = (log_eps_ - log_w) * 2.0;
       if (exponent.hi < 1) return (scaled(std::expm1(exponent.value())) / rate).value();
       return (minus(exp(exponent), 1.0) / rate).value();

@@ -74,8 +74,8 @@ std::vector<double> reciprocals(int count, double alpha, int skip, bool alternat
 
 PoleIntegral::PoleIntegral(double g) : g_(g), pole_radius_(std::min(0.5, 1 / (g + 1))) {
   at_zero_ = reciprocals(series_terms, g, -1, false);
-  // (1 - z)^(g-1) = sum_k (1-g)_k z^k / k!, so integral_0^z (1 - (1-s)^(g-1))/s ds = - sum_(k >= 1) (1-g)_k z^k / (k! k).
-  // Inside the radius the terms fall at least like 2^-k.
+  // (1 - z)^(g-1) = sum_k (1-g)_k z^k / k!, so integral_0^z (1 - (1-s)^(g-1))/s ds = - sum_(k >= 1) (1-g)_k z^k / (k!
+  // k). Inside the radius the terms fall at least like 2^-k.
   double binomial = 1.0;
   at_pole_.push_back(0.0);
   for (int k = 1; k <= series_terms; ++k) {
@@ -83,8 +83,8 @@ PoleIntegral::PoleIntegral(double g) : g_(g), pole_radius_(std::min(0.5, 1 / (g 
     at_pole_.push_back(-binomial / k);
   }
   const double z = pole_radius_;
-  const double reference = z == 0.5 ? std::pow(0.5, g_) * series(at_zero_, 0.5)
-                                    : std::pow(1 - z, g_) * continued_fraction(1 - z);
+  const double reference =
+      z == 0.5 ? std::pow(0.5, g_) * series(at_zero_, 0.5) : std::pow(1 - z, g_) * continued_fraction(1 - z);
   constant_ = -std::log(z) + polynomial(at_pole_, z) - reference;
 }
 
@@ -100,8 +100,8 @@ double PoleIntegral::continued_fraction(double v) const noexcept {
   for (int m = 0; m < 1000; ++m) {
     const double a = g_ + 2.0 * m;
     double step = 1.0;
-    for (const double coefficient : {-(g_ + m) * (g_ + m) * v / (a * (a + 1)),
-                                     -(m + 1.0) * (m + 1.0) * v / ((a + 1) * (a + 2))}) {
+    for (const double coefficient :
+         {-(g_ + m) * (g_ + m) * v / (a * (a + 1)), -(m + 1.0) * (m + 1.0) * v / ((a + 1) * (a + 2))}) {
       d = 1 / (1 + coefficient * d);
       c = 1 + coefficient / c;
       step = c * d;

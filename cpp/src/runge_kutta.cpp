@@ -36,7 +36,7 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
 // Constants of the scaling law, chosen so that the law, which knows no sign, just covers the estimate: errors are then
-// proportional to rtol over ten decades, at 0.1 to 0.5 of it (tests/test_runge_kutta.py), for 1.2 to 2 times the work.
+// proportional to rtol over ten decades, at 0.02 to 0.5 of it (tests/test_runge_kutta.py), for 1.2 to 2 times the work.
 template <class Method>
 constexpr double scaling_constant = 0.0;
 template <>
@@ -45,7 +45,7 @@ template <>
 constexpr double scaling_constant<Dop853> = 1e-3;
 
 // Closer than this to its fixed point, in units of the tolerance, a feature rests.
-constexpr double rest_distance = 0.1;
+constexpr double rest_distance = 0.02;
 
 // The largest error that a step is ever allowed, relative to w: beyond, no estimate means anything.
 constexpr double largest_tolerance = 0.1;

@@ -14,10 +14,10 @@ TEST(critical_times_of_the_theory) {
   const struct {
     Objective objective;
     double depth, time;
-  } cases[] = {{Objective::jepa, 1, 155.15154979}, {Objective::jepa, 2, 651.62991999},
+  } cases[] = {{Objective::jepa, 1, 155.15154979},  {Objective::jepa, 2, 651.62991999},
                {Objective::jepa, 3, 1173.01615903}, {Objective::jepa, 5, 2697.90036547},
-               {Objective::mae, 1, 7.24954160},    {Objective::mae, 2, 13.96346101},
-               {Objective::mae, 3, 15.88855838},   {Objective::mae, 5, 15.02320175}};
+               {Objective::mae, 1, 7.24954160},     {Objective::mae, 2, 13.96346101},
+               {Objective::mae, 3, 15.88855838},    {Objective::mae, 5, 15.02320175}};
   for (const auto& c : cases) {
     const MasterCurve curve(c.objective, c.depth);
     const FeatureCurve feature(curve, 0.7, 0.7 / 0.6, 1e-2);

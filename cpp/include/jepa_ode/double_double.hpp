@@ -1,9 +1,9 @@
 // Unevaluated sums of two doubles (about 31 digits) and numbers with an exponent of their own.
 //
-// The start of a feature enters its trajectory as u0^(p-1) with p up to 2 * depth: a relative rounding of u0 or rho would be
-// multiplied by 127 at depth 64 before the first step. So the few powers that set a feature up are taken here, by
-// logarithms to 1e-24 or better, and leave as doubles rounded once. Overflow cannot happen on the way: exponents are kept
-// apart (THEORY.md 3, "works in logarithms or scaled quantities").
+// The start of a feature enters its trajectory as u0^(p-1) with p up to 2 * depth: a relative rounding of u0 or rho
+// would be multiplied by 127 at depth 64 before the first step. So the few powers that set a feature up are taken here,
+// by logarithms to 1e-24 or better, and leave as doubles rounded once. Overflow cannot happen on the way: exponents are
+// kept apart (THEORY.md 3, "works in logarithms or scaled quantities").
 //
 // Source of the error-free transformations: Dekker (1971), Knuth (TAOCP 2, 4.2.2).
 #pragma once
@@ -97,7 +97,8 @@ namespace detail {
 
 inline constexpr DoubleDouble ln2{0x1.62e42fefa39efp-1, 0x1.abc9e3b39803fp-56};
 
-// exp(r) - 1 for |r| <= 0.35: Taylor's series at r / 16, the head in double-double, then (1 + e)^2 - 1 = 2 e + e^2 four times.
+// exp(r) - 1 for |r| <= 0.35: Taylor's series at r / 16, the head in double-double, then (1 + e)^2 - 1 = 2 e + e^2 four
+// times.
 inline DoubleDouble expm1_reduced(DoubleDouble r) noexcept {
   constexpr DoubleDouble sixth{0x1.5555555555555p-3, 0x1.5555555555555p-57};
   constexpr DoubleDouble twenty_fourth{0x1.5555555555555p-5, 0x1.5555555555555p-59};
@@ -106,7 +107,8 @@ inline DoubleDouble expm1_reduced(DoubleDouble r) noexcept {
   const double tail =
       h * h * h * h * h * (1.0 / 120 + h * (1.0 / 720 + h * (1.0 / 5040 + h * (1.0 / 40320 + h * (1.0 / 362880)))));
   const DoubleDouble square = x * x;
-  DoubleDouble e = x + (square * 0.5 + (square * x * sixth + (square * square * twenty_fourth + DoubleDouble{tail, 0.0})));
+  DoubleDouble e =
+      x + (square * 0.5 + (square * x * sixth + (square * square * twenty_fourth + DoubleDouble{tail, 0.0})));
   for (int k = 0; k < 4; ++k) e = e * 2.0 + e * e;
   return e;
 }
@@ -115,7 +117,8 @@ inline DoubleDouble expm1_reduced(DoubleDouble r) noexcept {
 
 // exp(x), rounded once.
 inline Scaled exp(DoubleDouble x) noexcept {
-  if (!(std::abs(x.hi) < 1e12)) return {1.0, x.hi < 0 ? -2'000'000'000'000 : 2'000'000'000'000};  // 0 or inf for any use
+  if (!(std::abs(x.hi) < 1e12))
+    return {1.0, x.hi < 0 ? -2'000'000'000'000 : 2'000'000'000'000};  // 0 or inf for any use
   const double k = std::nearbyint(x.hi / detail::ln2.hi);
   const DoubleDouble r = x - detail::ln2 * k;
   const DoubleDouble e = detail::expm1_reduced(r);
@@ -136,9 +139,7 @@ inline DoubleDouble log(double x) noexcept {
   return detail::ln2 * static_cast<double>(exponent) + (DoubleDouble{guess, 0.0} + rest);
 }
 
-inline DoubleDouble log(Scaled x) noexcept {
-  return log(x.mantissa) + detail::ln2 * static_cast<double>(x.exponent);
-}
+inline DoubleDouble log(Scaled x) noexcept { return log(x.mantissa) + detail::ln2 * static_cast<double>(x.exponent); }
 
 // log(a / b) for a, b > 0: depends on the quotient alone, bit for bit, so a common power of two drops out.
 inline DoubleDouble log_quotient(double a, double b) noexcept {

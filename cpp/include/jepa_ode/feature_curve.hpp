@@ -27,7 +27,7 @@ class FeatureCurve {
   double duration(DoubleDouble log_w) const noexcept;
 
   double rise(double t) const noexcept;
-  Slope rise_low(double xi) const noexcept;     // d/dxi, xi = log(v/v0), v <= 1/2
+  Slope rise_low(double xi) const noexcept;      // d/dxi, xi = log(v/v0), v <= 1/2
   Slope rise_high(double delta) const noexcept;  // d/dxi, delta = -log v, v > 1/2
   double solve_rise_low(double target) const noexcept;
   double solve_rise_high(double target) const noexcept;
@@ -47,19 +47,20 @@ class FeatureCurve {
 
   const MasterCurve& curve_;
   Motion motion_;
-  double lambda_, sigma2_, eps_;
+  double lambda_, eps_;
   double fixed_point_ = 0.0;
   DoubleDouble log_eps_;
   DoubleDouble log_fixed_point_{};  // of |lambda| / sigma^2 for lambda < 0
   DoubleDouble log_start_{};        // log v0
   Scaled growth_rate_{};            // q |lambda| u0^(p-1)
-  Scaled decay_rate_{};             // q sigma^2 u0^(2L) = q sigma^2 eps^2
+  Scaled cubic_rate_{};             // sigma^2 u0^(2L) = sigma^2 eps^2
+  Scaled decay_rate_{};             // q sigma^2 eps^2
   // rise: the terms of the master curve at the start, in its units
-  double start_ = 0.0;        // v0
-  double pole_scale_ = 0.0;   // v0^(-alpha)
-  double log_scale_ = 0.0;    // v0^(log_index)
-  double offset_ = 0.0;       // the value of the scaled curve at the start
-  double middle_ = 0.0;       // and at v = 1/2
+  double start_ = 0.0;          // v0
+  double pole_scale_ = 0.0;     // v0^(-alpha)
+  double log_scale_ = 0.0;      // v0^(log_index)
+  double offset_ = 0.0;         // the value of the scaled curve at the start
+  double middle_ = 0.0;         // and at v = 1/2
   double linear_offset_ = 0.0;  // value / v0^(-alpha) - log(v/(1-v)) as v -> 1
 };
 

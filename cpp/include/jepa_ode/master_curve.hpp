@@ -10,12 +10,12 @@
 //     fall    lambda > 0, v > 1:   m = 1/v grows to 1     sum_n m^(n + beta) / (n + beta),     beta = 1 - alpha
 //     decay   lambda < 0:          v falls to 0      the same two with alternating signs
 //
-// The exponent n + alpha that lies within 1/4 of zero (at most one does) is the logarithmic case of T: its term is taken as
-// the difference expm1((n + alpha) xi) / (n + alpha), which is xi in the limit, so whole and real depths need no distinction.
-// Terms with n + alpha < 0 make the polynomial P, those above the function K of the classes below.
+// The exponent n + alpha that lies within 1/4 of zero (at most one does) is the logarithmic case of T: its term is
+// taken as the difference expm1((n + alpha) xi) / (n + alpha), which is xi in the limit, so whole and real depths need
+// no distinction. Terms with n + alpha < 0 make the polynomial P, those above the function K of the classes below.
 //
-// Everything is scaled by the start: xi = log(v/v0), time in units of 1/(q |lambda| u0^(p-1)). Then nothing overflows for
-// deep encoders, and the residual of Newton's iteration is as accurate as the clock (E of THEORY.md 3).
+// Everything is scaled by the start: xi = log(v/v0), time in units of 1/(q |lambda| u0^(p-1)). Then nothing overflows
+// for deep encoders, and the residual of Newton's iteration is as accurate as the clock (E of THEORY.md 3).
 #pragma once
 
 #include <vector>
@@ -34,7 +34,7 @@ class PoleIntegral {
   double constant() const noexcept { return constant_; }       // lim -log(1 - v) - K(v), v -> 1
 
  private:
-  double near_pole(double z) const noexcept;        // K(1 - z)
+  double near_pole(double z) const noexcept;  // K(1 - z)
   double continued_fraction(double v) const noexcept;
 
   double g_;
@@ -88,7 +88,7 @@ class MasterCurve {
   AlternatingIntegral decay_fast;  // exponent beta, for v >= 1/2 in m = 1/v
 
  private:
-  int pole_index_;                       // first n with n + alpha >= 1/4
+  int pole_index_;  // first n with n + alpha >= 1/4
   std::vector<double> rise_series_;
   std::vector<double> rise_polynomial_;  // n < pole_index_
   std::vector<double> decay_polynomial_;
