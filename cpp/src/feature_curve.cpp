@@ -11,10 +11,6 @@ namespace {
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double ln2 = 0x1.62e42fefa39efp-1;
 
-// Newton's iterations below converge quadratically from their guess; the brackets make them safe where rounding makes
-// the curve flat (a rise shorter than one rounding of the clock: every point of it is then within E of the answer).
-constexpr int max_iterations = 200;
-
 // A last step of this size leaves less than a rounding of u (times sqrt(delta) near the fixed point, where the
 // curvature is 1/delta).
 double newton_tolerance(double alpha) noexcept { return 1e-9 / (1 + std::abs(alpha)); }
@@ -22,6 +18,29 @@ double newton_tolerance(double alpha) noexcept { return 1e-9 / (1 + std::abs(alp
 // The step to value + residual for a value that behaves like the power exp(alpha * x) / alpha: Newton on its logarithm.
 double power_step(double residual, double value, double derivative) noexcept {
   return std::log1p(residual / value) * value / derivative;
+}
+
+struct Iterate {
+  double residual;   // positive where the root lies above
+  double step;       // how far the root is, to first order
+  double next;       // the point that the step leads to
+  double tolerance;  // a step that is the last one
+};
+
+// The root x >= 0 of a monotone function in [low, high], by Newton's iteration `evaluate` from a good guess: it
+// converges quadratically. The bracket makes it safe where rounding makes the curve flat (a rise shorter than one
+// rounding of the clock: every point of it is then within E of the answer).
+template <class Evaluate>
+double bracketed_newton(double x, double low, double high, Evaluate&& evaluate) noexcept {
+  constexpr int max_iterations = 200;
+  for (int k = 0; k < max_iterations; ++k) {
+    const Iterate at = evaluate(x);
+    if (at.residual == 0) break;
+    (at.residual > 0 ? low : high) = x;
+    if (std::abs(at.step) <= at.tolerance) return std::max(0.0, at.next);
+    x = at.next > low && at.next < high ? at.next : low + (std::min(high, 2 * low + 1) - low) / 2;
+  }
+  return x;
 }
 
 // Where b does not fit a double, a is lost in its rounding.
@@ -118,62 +137,48 @@ double FeatureCurve::rise(double t) const noexcept {
 
 double FeatureCurve::solve_rise_low(double target) const noexcept {
   const double alpha = curve_.alpha;
-  double low = 0.0, high = -log_start_.value() - ln2;
+  const double top = -log_start_.value() - ln2;
   // Guess: the pure power law u' = lambda u^p. Where its term is the logarithmic one, 1/alpha is not part of the value.
   const double shift = curve_.has_power_law() || std::abs(alpha) < 1e-3 ? 0.0 : 1 / alpha;
   const bool power_law = curve_.has_power_law() || shift != 0;
-  double xi = high;
+  double guess = top;
   if (!power_law) {
-    xi = target;
+    guess = target;
   } else if (target + shift < 0) {
-    xi = std::log(alpha * (target + shift)) / alpha;
+    guess = std::log(alpha * (target + shift)) / alpha;
   }
-  xi = std::clamp(xi, low, high);
-  for (int k = 0; k < max_iterations; ++k) {
+  return bracketed_newton(std::clamp(guess, 0.0, top), 0.0, top, [&](double xi) -> Iterate {
     const Slope at = rise_low(xi);
     const double residual = target - at.value;
-    if (residual == 0) break;
-    (residual > 0 ? low : high) = xi;
     const double value = at.value + shift;
     const double step = power_law && value < 0 && target + shift < 0 ? power_step(residual, value, at.derivative)
                                                                      : residual / at.derivative;
-    if (std::abs(step) <= newton_tolerance(alpha)) return std::max(0.0, xi + step);
-    const double next = xi + step;
-    xi = next > low && next < high ? next : low + (high - low) / 2;
-  }
-  return xi;
+    return {residual, step, xi + step, newton_tolerance(alpha)};
+  });
 }
 
 double FeatureCurve::solve_rise_high(double target) const noexcept {
   const double alpha = curve_.alpha;
   const double top = std::min(ln2, -log_start_.value());
-  double low = 0.0, high = top;  // of delta; the value falls with delta
-  double delta = top;
+  double guess = top;
   // Past the rise the curve is linear in kappa = log(v/(1-v)), with slope v0^(-alpha).
   if (target > 0) {
     const double kappa = target / pole_scale_ - linear_offset_;
     if (!(kappa < 745)) return 0.0;  // 1 - v is below the smallest double
-    if (kappa > 0) delta = std::min(top, std::log1p(std::exp(-kappa)));
+    if (kappa > 0) guess = std::min(top, std::log1p(std::exp(-kappa)));
   }
-  for (int k = 0; k < max_iterations; ++k) {
+  return bracketed_newton(guess, 0.0, top, [&](double delta) -> Iterate {
     const Slope at = rise_high(delta);
-    const double residual = target - at.value;
-    if (residual == 0) break;
-    (residual > 0 ? high : low) = delta;
-    double next;
-    double step;
+    const double residual = target - at.value;  // the value falls with delta
+    const double tolerance = newton_tolerance(alpha) * std::sqrt(std::min(1.0, delta));
     if (at.value < -pole_scale_ && target < -pole_scale_) {
-      step = power_step(residual, at.value, at.derivative);
-      next = delta - step;
-    } else {
-      step = residual / at.derivative;
-      // Newton in kappa: d value/d kappa = (d value/d xi) (1 - v), and v/(1-v) = 1/expm1(delta)
-      next = std::log1p(std::expm1(delta) * std::exp(step / std::expm1(-delta)));
+      const double step = power_step(residual, at.value, at.derivative);
+      return {-residual, step, delta - step, tolerance};
     }
-    if (std::abs(step) <= newton_tolerance(alpha) * std::sqrt(std::min(1.0, delta))) return std::max(0.0, next);
-    delta = next > low && next < high ? next : low + (high - low) / 2;
-  }
-  return delta;
+    // Newton in kappa: d value/d kappa = (d value/d xi) (1 - v), and v/(1-v) = 1/expm1(delta)
+    const double step = residual / at.derivative;
+    return {-residual, step, std::log1p(std::expm1(delta) * std::exp(step / std::expm1(-delta))), tolerance};
+  });
 }
 
 // ---- fall: lambda > 0, v0 > 1, in m = 1/v --------------------------------------------------------------------------
@@ -186,8 +191,9 @@ double FeatureCurve::fall(double t) const noexcept {
   const double log_target = log(target).value();
   const double log_middle = curve_.beta * (log_start_.value() - ln2) + std::log(curve_.fall.scaled(0.5, 0.5));
   if (m0 < 0.5 && log_target < log_middle) {
-    const double m = std::exp(solve_fall_low(log_target) - log_start_.value());
-    return fallen(curve_.fall.scaled(m, 1 - m), target);
+    const auto integral = [this](double m) noexcept { return curve_.fall.scaled(m, 1 - m); };
+    const double zeta = solve_fall_low(log_target, log_start_.value() - ln2, -1.0, integral);
+    return fallen(integral(std::exp(zeta - log_start_.value())), target);
   }
   const double w = fixed_point_ * std::exp(curve_.depth / curve_.q * solve_fall_high(log_target));
   return std::clamp(w, fixed_point_, eps_);
@@ -201,22 +207,19 @@ double FeatureCurve::fallen(double scaled_integral, Scaled target) const noexcep
   return std::min(eps_, w.value());
 }
 
-double FeatureCurve::solve_fall_low(double log_target) const noexcept {
+// zeta from beta zeta + log k(m) = log_target, m = m0 exp(zeta) up to `top`; sign is that of the pole: 1 -+ m.
+template <class Integral>
+double FeatureCurve::solve_fall_low(double log_target, double top, double sign,
+                                    const Integral& integral) const noexcept {
   const double beta = curve_.beta, log_start = log_start_.value();
-  double low = 0.0, high = log_start - ln2;
-  double zeta = std::clamp((log_target + std::log(beta)) / beta, low, high);
-  for (int k = 0; k < max_iterations; ++k) {
+  const double guess = std::clamp((log_target + std::log(beta)) / beta, 0.0, top);
+  return bracketed_newton(guess, 0.0, top, [&](double zeta) -> Iterate {
     const double m = std::exp(zeta - log_start);  // m0 alone may underflow
-    const double scaled_integral = curve_.fall.scaled(m, 1 - m);
-    const double residual = log_target - (beta * zeta + std::log(scaled_integral));
-    if (residual == 0) break;
-    (residual > 0 ? low : high) = zeta;
-    const double step = residual * (1 - m) * scaled_integral;
-    if (std::abs(step) <= newton_tolerance(beta)) return std::max(0.0, zeta + step);
-    const double next = zeta + step;
-    zeta = next > low && next < high ? next : low + (high - low) / 2;
-  }
-  return zeta;
+    const double k = integral(m);
+    const double residual = log_target - (beta * zeta + std::log(k));
+    const double step = residual * (1 + sign * m) * k;
+    return {residual, step, zeta + step, newton_tolerance(beta)};
+  });
 }
 
 double FeatureCurve::solve_fall_high(double log_target) const noexcept {
@@ -225,27 +228,19 @@ double FeatureCurve::solve_fall_high(double log_target) const noexcept {
   const double natural = std::exp(log_natural);
   if (natural > 800 + beta) return 0.0;  // K < 745 - gamma wherever 1 - m is a double
   const double top = std::min(ln2, log_start_.value());
-  double low = 0.0, high = top;  // of delta = -log m
-  double delta = natural > 1 ? std::min(top, std::exp(-natural)) : top;
-  for (int k = 0; k < max_iterations; ++k) {
-    const double m = std::exp(-delta), gap = -std::expm1(-delta);
-    const double scaled_integral = curve_.fall.scaled(m, gap);
-    const double value = scaled_integral * std::exp(-beta * delta);
-    const double residual = log_natural - std::log(value);
-    if (residual == 0) break;
-    (residual > 0 ? high : low) = delta;
-    double next, step;
-    if (value < 1) {
-      step = residual * gap * scaled_integral;
-      next = delta - step;
-    } else {
-      step = (natural - value) * gap / std::exp(-beta * delta);
-      next = std::log1p(std::expm1(delta) * std::exp(-step / gap));
+  const double guess = natural > 1 ? std::min(top, std::exp(-natural)) : top;
+  return bracketed_newton(guess, 0.0, top, [&](double delta) -> Iterate {  // delta = -log m
+    const double gap = -std::expm1(-delta), power = std::exp(-beta * delta);
+    const double k = curve_.fall.scaled(std::exp(-delta), gap);
+    const double residual = log_natural - std::log(k * power);  // K falls with delta
+    const double tolerance = newton_tolerance(beta) * std::sqrt(std::min(1.0, delta));
+    if (k * power < 1) {
+      const double step = residual * gap * k;
+      return {-residual, step, delta - step, tolerance};
     }
-    if (std::abs(step) <= newton_tolerance(beta) * std::sqrt(std::min(1.0, delta))) return std::max(0.0, next);
-    delta = next > low && next < high ? next : low + (high - low) / 2;
-  }
-  return delta;
+    const double step = (natural - k * power) * gap / power;
+    return {-residual, step, std::log1p(std::expm1(delta) * std::exp(-step / gap)), tolerance};
+  });
 }
 
 // ---- decay: lambda < 0 ---------------------------------------------------------------------------------------------
@@ -267,30 +262,15 @@ DoubleDouble FeatureCurve::log_meeting() const noexcept {
 // Down to v = 1/2: m = 1/v rises from m0 towards 2, as in fall() but with the alternating integral.
 double FeatureCurve::decay_fast(Scaled target) const noexcept {
   const double beta = curve_.beta, log_start = log_start_.value();
-  const AlternatingIntegral& integral = curve_.decay_fast;
+  const auto integral = [this](double m) noexcept { return curve_.decay_fast.scaled(m); };
   const double log_target = log(target).value();
-  if (log_target >= beta * (log_start + ln2) + std::log(integral.scaled(2.0))) {
+  if (log_target >= beta * (log_start + ln2) + std::log(integral(2.0))) {
     // The rest of the clock, in the units of a start at v = 1/2: q |lambda| u^(p-1) is 2 q sigma^2 u^(2L) there.
-    const Scaled rest = minus(target * exp(-(log_start_ + detail::ln2) * beta), integral.scaled(2.0));
+    const Scaled rest = minus(target * exp(-(log_start_ + detail::ln2) * beta), integral(2.0));
     return decay_slow(0.5, log_meeting(), scaled(2.0) * rest);
   }
-  double low = 0.0, high = log_start + ln2;
-  double zeta = std::clamp((log_target + std::log(beta)) / beta, low, high);
-  for (int k = 0; k < max_iterations; ++k) {
-    const double m = std::exp(zeta - log_start);  // m0 alone may underflow
-    const double scaled_integral = integral.scaled(m);
-    const double residual = log_target - (beta * zeta + std::log(scaled_integral));
-    if (residual == 0) break;
-    (residual > 0 ? low : high) = zeta;
-    const double step = residual * (1 + m) * scaled_integral;
-    if (std::abs(step) <= newton_tolerance(beta)) {
-      zeta = std::max(0.0, zeta + step);
-      break;
-    }
-    const double next = zeta + step;
-    zeta = next > low && next < high ? next : low + (high - low) / 2;
-  }
-  return fallen(integral.scaled(std::exp(zeta - log_start)), target);
+  const double zeta = solve_fall_low(log_target, log_start + ln2, 1.0, integral);
+  return fallen(integral(std::exp(zeta - log_start)), target);
 }
 
 double FeatureCurve::decay_log_part(double start, double zeta) const noexcept {
@@ -317,23 +297,15 @@ double FeatureCurve::decay_slow(double start, DoubleDouble log_w_start, Scaled c
     return exp(log_w_start - (log(clock) + log(rate)) * curve_.depth / (curve_.p - 1)).value();
   }
   const double target = start_value + clock.value();
-  double low = 0.0, high = infinity;
-  double zeta = rate > 0 ? std::log1p(rate * clock.value()) / rate : clock.value();
-  for (int k = 0; k < max_iterations; ++k) {
-    const Slope at = decay_low(start, zeta);
+  const double guess = rate > 0 ? std::log1p(rate * clock.value()) / rate : clock.value();
+  const double zeta = bracketed_newton(guess, 0.0, infinity, [&](double x) -> Iterate {
+    const Slope at = decay_low(start, x);
     const double residual = target - at.value;
-    if (residual == 0) break;
-    (residual > 0 ? low : high) = zeta;
     const double value = at.value + shift;
     const double step = power_law && value > 0 && target + shift > 0 ? power_step(residual, value, at.derivative)
                                                                      : residual / at.derivative;
-    if (std::abs(step) <= newton_tolerance(rate) * (1 + zeta)) {
-      zeta = std::max(0.0, zeta + step);
-      break;
-    }
-    const double next = zeta + step;
-    zeta = next > low && next < high ? next : low + (std::min(high, 2 * low + 1) - low) / 2;
-  }
+    return {residual, step, x + step, newton_tolerance(rate) * (1 + x)};
+  });
   if (rate * zeta < 4 || !power_law) {
     return exp(log_w_start - DoubleDouble{zeta, 0.0} * curve_.depth / curve_.q).value();
   }

@@ -158,7 +158,7 @@ class Solution(FrozenArrays):
         >>> jo.solve(spec, "jepa", depth=4, eps=0.01, t=[0.0]).learning_order()
         array([1, 0])
         """
-        from .analysis import learning_order
+        from .learning import learning_order
 
         # The limit of deep MAE is JEPA at depth 1, in whatever unit (THEORY.md 2).
         objective, depth = (JEPA(), 1.0) if math.isinf(self.depth) else (self.objective, self.depth)

@@ -35,7 +35,8 @@ class FeatureCurve {
   double fall(double t) const noexcept;
   double fallen(double scaled_integral, Scaled target) const noexcept;
   double fall_duration(double scaled_integral, DoubleDouble log_w, double at_start) const noexcept;
-  double solve_fall_low(double log_target) const noexcept;
+  template <class Integral>
+  double solve_fall_low(double log_target, double top, double sign, const Integral& integral) const noexcept;
   double solve_fall_high(double log_target) const noexcept;
 
   double decay(double t) const noexcept;
