@@ -196,7 +196,7 @@ def draw(rows: list[Row], path: Path) -> None:
         for name in dict.fromkeys(row.solver for row in rows):
             mine = [row for row in rows if row.solver == name and row.target == target]
             labels = [f"{row.objective} L={row.depth}\neps={row.eps:g}" for row in mine]
-            ax.semilogy(labels, [row.microseconds_per_feature for row in mine], "o-", label=name)
+            ax.semilogy(labels, [row.microseconds_per_feature for row in mine], "o", label=name)
         ax.set_title(f"largest relative error {target:g}")
         ax.tick_params(axis="x", labelrotation=60, labelsize=8)
         ax.grid(axis="y", alpha=0.3)

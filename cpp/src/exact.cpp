@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
+#include <vector>
 
 #include "jepa_ode/feature_curve.hpp"
 
@@ -14,7 +16,9 @@ void solve_exact(const MasterCurve& curve, const Ensemble& features, const doubl
   if (n_times == 0) return;
   // Pieces of (feature, time) pairs, some milliseconds long whatever the depth: Ctrl-C is heard between them.
   const std::size_t grain = 1 + static_cast<std::size_t>(4096 / (1 + curve.p / 64));
-  parallel_for(features.size * n_times, grain, threads, interrupt, [&](std::size_t begin, std::size_t end) {
+  const std::size_t count = features.size * n_times;
+  std::vector<std::uint8_t> overflowed(count / grain + 1);  // per piece: two pieces of a row must not write one status
+  parallel_for(count, grain, threads, interrupt, [&](std::size_t begin, std::size_t end) {
     for (std::size_t k = begin; k < end;) {
       const std::size_t i = k / n_times;
       const FeatureCurve feature(curve, features.lambda[i], features.sigma2[i], features.eps[i]);
@@ -24,11 +28,17 @@ void solve_exact(const MasterCurve& curve, const Ensemble& features, const doubl
         w[k] = feature.response(row[k - i * n_times]);
         if (!std::isfinite(w[k])) {  // responses beyond the largest double: the fixed point of a deep encoder can be
           w[k] = std::numeric_limits<double>::quiet_NaN();
-          status[i] = Status::not_finite;
+          overflowed[begin / grain] = 1;
         }
       }
     }
   });
+  for (std::size_t piece = 0; piece < overflowed.size(); ++piece) {
+    if (!overflowed[piece]) continue;
+    for (std::size_t k = piece * grain; k < std::min(count, (piece + 1) * grain); ++k) {
+      if (std::isnan(w[k])) status[k / n_times] = Status::not_finite;
+    }
+  }
 }
 
 void time_to_reach(const MasterCurve& curve, const Ensemble& features, const double* w, unsigned threads,

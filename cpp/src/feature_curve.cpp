@@ -112,7 +112,8 @@ double FeatureCurve::response(double t) const noexcept {
 // ---- rise: lambda > 0, v0 < 1 -------------------------------------------------------------------------------------
 
 FeatureCurve::Slope FeatureCurve::rise_low(double xi) const noexcept {
-  const double v = start_ * std::exp(xi);
+  // v0 alone may underflow where v does not
+  const double v = start_ > 1e-290 ? start_ * std::exp(xi) : std::exp(log_start_.hi + xi);
   const double power = std::exp(curve_.alpha * xi);
   return {power * curve_.rise_series(v) + log_scale_ * curve_.log_term(xi), power / (1 - v)};
 }
@@ -292,9 +293,17 @@ double FeatureCurve::decay_slow(double start, DoubleDouble log_w_start, Scaled c
   const double shift = curve_.has_power_law() || rate < 1e-3 ? 0.0 : 1 / rate;
   const bool power_law = curve_.has_power_law() || shift != 0;
   const double start_value = decay_low(start, 0.0).value;
-  if (clock.value() > 1e290) {  // every other term is lost in rounding; without a power law, w underflows
-    if (!power_law) return 0.0;
-    return exp(log_w_start - (log(clock) + log(rate)) * curve_.depth / (curve_.p - 1)).value();
+  if (clock.value() > 1e290) {   // all but exp(rate zeta) * series = clock is lost in rounding
+    if (!power_law) return 0.0;  // w underflows
+    const auto series = [&](double zeta) noexcept { return shift - curve_.decay_series(start * std::exp(-zeta)); };
+    const double log_clock = log(clock).value();
+    const double guess = (log_clock + std::log(rate)) / rate;
+    const double zeta = bracketed_newton(guess, 0.0, infinity, [&](double x) -> Iterate {
+      const double residual = log_clock - (rate * x + std::log(series(x)));
+      const double step = residual * (1 + start * std::exp(-x)) * series(x);
+      return {residual, step, x + step, newton_tolerance(rate) * (1 + x)};
+    });
+    return exp(log_w_start - (log(clock) - log(series(zeta))) * curve_.depth / (curve_.p - 1)).value();
   }
   const double target = start_value + clock.value();
   const double guess = rate > 0 ? std::log1p(rate * clock.value()) / rate : clock.value();

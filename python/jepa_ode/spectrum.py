@@ -94,7 +94,8 @@ class Spectrum(FrozenArrays):
         if sigma2 is not None:
             lam_, sigma2_ = _features(lam=lam, sigma2=sigma2)
             _require(sigma2_ > 0, "sigma2 must be positive", sigma2_)
-            rho_ = lam_ / sigma2_
+            with np.errstate(over="ignore", under="ignore"):  # an inf says it
+                rho_ = lam_ / sigma2_
         else:
             lam_, rho_ = _features(lam=lam, rho=rho)
             zero = (lam_ == 0) | (rho_ == 0)

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "jepa_ode/exact.hpp"  // Ensemble
+#include "jepa_ode/ensemble.hpp"
 #include "jepa_ode/objective.hpp"
 #include "jepa_ode/parallel.hpp"
 #include "jepa_ode/status.hpp"
