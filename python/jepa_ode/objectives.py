@@ -91,12 +91,13 @@ Objective: TypeAlias = JEPA | MAE
 ObjectiveLike: TypeAlias = Objective | str
 
 
-def as_objective(value: ObjectiveLike) -> Objective:
+def as_objective(value: object) -> Objective:
     """Return ``value`` as an objective; the names ``"jepa"`` and ``"mae"`` stand for their defaults.
 
     Parameters
     ----------
     value : JEPA, MAE, "jepa" or "mae"
+        Names in any case.
 
     Raises
     ------
@@ -114,11 +115,13 @@ def as_objective(value: ObjectiveLike) -> Objective:
     if isinstance(value, JEPA | MAE):
         return value
     if isinstance(value, str):
-        if value == "jepa":
+        if value.lower() == JEPA.name:
             return JEPA()
-        if value == "mae":
+        if value.lower() == MAE.name:
             return MAE()
         raise ValueError(f"objective must be 'jepa' or 'mae' (or a JEPA or MAE instance), got {value!r}")
+    if value in (JEPA, MAE):
+        raise TypeError(f"objective must be an instance, got the class: write jepa_ode.{value.__name__}()")
     raise TypeError(f"objective must be a JEPA or MAE instance, 'jepa' or 'mae', got {type(value).__name__}")
 
 
