@@ -19,7 +19,7 @@ CPP := $(shell find cpp tests/cpp -name '*.cpp' -o -name '*.hpp')
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r t what; do printf '  make %-12s %s\n' "$$t" "$$what"; done
+	@sed -n 's/^\([a-z -]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r t what; do printf '  make %-15s %s\n' "$$t" "$$what"; done
 
 # --- environment ------------------------------------------------------------------------------------------------------
 
