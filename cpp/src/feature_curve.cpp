@@ -67,8 +67,8 @@ FeatureCurve::FeatureCurve(const MasterCurve& curve, double lambda, double sigma
     return;
   }
   const DoubleDouble log_ratio = log_quotient(std::abs(lambda), sigma2);  // of u*^q
-  log_fixed_point_ = log_ratio * depth / q;
-  log_start_ = log_eps_ * q / depth - log_ratio;
+  log_fixed_point_ = log_ratio * curve.depth_over_q;
+  log_start_ = log_eps_ * curve.q_over_depth - log_ratio;
   growth_rate_ = scaled(q) * scaled(std::abs(lambda)) * exp(log_eps_ * (p - 1) / depth);
   if (lambda < 0) {
     motion_ = Motion::decay;
@@ -256,9 +256,7 @@ double FeatureCurve::decay(double t) const noexcept {
 
 // log w where v = 1/2. There the two phases of a decay meet: closer to 1 the alternating terms of a deep encoder
 // cancel.
-DoubleDouble FeatureCurve::log_meeting() const noexcept {
-  return log_fixed_point_ - detail::ln2 * curve_.depth / curve_.q;
-}
+DoubleDouble FeatureCurve::log_meeting() const noexcept { return log_fixed_point_ - detail::ln2 * curve_.depth_over_q; }
 
 // Down to v = 1/2: m = 1/v rises from m0 towards 2, as in fall() but with the alternating integral.
 double FeatureCurve::decay_fast(Scaled target) const noexcept {
@@ -340,7 +338,7 @@ double FeatureCurve::time_to_fraction(double fraction) const noexcept {
 }
 
 double FeatureCurve::duration(DoubleDouble log_w) const noexcept {
-  const DoubleDouble log_growth = (log_w - log_eps_) * curve_.q / curve_.depth;  // of v
+  const DoubleDouble log_growth = (log_w - log_eps_) * curve_.q_over_depth;  // of v
   const DoubleDouble log_v = log_start_ + log_growth;
   const double growth = log_growth.value();
   switch (motion_) {
@@ -391,7 +389,7 @@ double FeatureCurve::fall_duration(double scaled_integral, DoubleDouble log_w, d
 }
 
 double fixed_point(const MasterCurve& curve, double lambda, double sigma2) noexcept {
-  return lambda > 0 ? exp(log_quotient(lambda, sigma2) * curve.depth / curve.q).value() : 0.0;
+  return lambda > 0 ? exp(log_quotient(lambda, sigma2) * curve.depth_over_q).value() : 0.0;
 }
 
 }  // namespace jepa_ode

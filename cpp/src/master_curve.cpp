@@ -144,6 +144,9 @@ MasterCurve::MasterCurve(Objective objective, double depth_)
       q(exponents(objective, depth_).q),
       alpha(split({p, q}).alpha),
       beta(1 - alpha),
+      depth_over_q(objective == Objective::jepa ? DoubleDouble{depth_, 0.0}
+                                                : DoubleDouble{depth_, 0.0} / two_sum(depth_, 1.0)),
+      q_over_depth(DoubleDouble{1.0, 0.0} / depth_ + DoubleDouble{objective == Objective::jepa ? 0.0 : 1.0, 0.0}),
       log_index(split({p, q}).log_index),
       log_exponent(log_index < 0 ? 0.0 : log_index + alpha),
       rise_pole(split({p, q}).pole_index + alpha),

@@ -72,6 +72,12 @@ inline DoubleDouble operator/(DoubleDouble a, double b) noexcept {
   return quick_two_sum(quotient, rest.value() / b);
 }
 
+inline DoubleDouble operator/(DoubleDouble a, DoubleDouble b) noexcept {
+  const double quotient = a.hi / b.hi;
+  const DoubleDouble rest = a - b * quotient;
+  return quick_two_sum(quotient, rest.value() / b.hi);
+}
+
 // mantissa * 2^exponent, with an exponent that no power taken here can exhaust.
 struct Scaled {
   double mantissa;

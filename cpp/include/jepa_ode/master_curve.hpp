@@ -20,6 +20,7 @@
 
 #include <vector>
 
+#include "jepa_ode/double_double.hpp"
 #include "jepa_ode/objective.hpp"
 
 namespace jepa_ode {
@@ -64,6 +65,9 @@ class MasterCurve {
   double q;
   double alpha;  // (1 - p)/q
   double beta;   // 1 - alpha
+  // L/q and q/L, exact before they are rounded: they multiply logarithms of any size.
+  DoubleDouble depth_over_q;
+  DoubleDouble q_over_depth;
 
   // The logarithmic term: its index n and exponent n + alpha; index -1 if no exponent lies within 1/4 of zero.
   int log_index;
