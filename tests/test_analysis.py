@@ -190,3 +190,29 @@ class TestTheoryCheck:
         assert not flow.success
         assert check.compared < 2
         assert np.isfinite(check.final[1]).all()
+
+
+def test_check_tells_the_worst_and_what_was_not_expected() -> None:
+    inf = math.inf
+    check = jo.TheoryCheck(
+        objective=jo.MAE(),
+        fraction=0.5,
+        t=np.array([0.0, 10.0]),
+        predicted=np.array([[0.1, 0.8], [0.1, 0.6], [0.1, 0.1], [0.1, 0.1]]),
+        integrated=np.array([[0.1, 0.8], [0.1, 0.6], [0.1, 0.9], [0.1, 0.2]]),
+        predicted_time=np.array([1.0, 2.0, inf, inf]),
+        integrated_time=np.array([1.1, 1.0, 5.0, inf]),
+        relative_error=np.array([0.1, -0.5, math.nan, math.nan]),
+        order_correlation=-1.0,
+        coupling=np.zeros(4),
+    )
+    assert check.max_error == 0.5
+    assert check.unexpected.tolist() == [2]
+    assert not check.ranks  # two features make no order
+
+
+def test_overlap_has_no_unit() -> None:
+    setting = {"depth": 2, "eps": 1e-2}
+    tiny = jo.overlap(jo.Spectrum(OPPOSITE.lam * 1e-200, rho=OPPOSITE.rho), **setting)
+    expected = jo.overlap(OPPOSITE, **setting)
+    np.testing.assert_allclose(tiny.representation, expected.representation, rtol=1e-12)

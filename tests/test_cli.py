@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -55,6 +56,8 @@ class TestAnalyze:
         assert settings["image_shape"] == [8, 8]
         assert settings["views"] == "RandomMask(keep=0.5, fill='mean') of pixels scaled to unit variance"
         assert settings["depth"] == 3
+        words = json.loads((tmp_path / "analysis.json").read_text())["diagnostic_in_words"][0]
+        assert words.endswith("Of the pixels, 3 are constant in the data and 9 hardly vary and were set aside.")
 
     @pytest.mark.parametrize("kind", ["npz", "npy", "csv"])
     def test_pairs_from_files(self, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -227,21 +230,23 @@ def test_images_know_their_shape(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("analyze --depth 0.5", "depth must be a real number >= 1, got 0.5"),
-        ("analyze --eps 0", "eps must be positive and finite, got 0.0"),
-        ("analyze --fraction 2", "fraction must lie between 0 and 1, got 2.0"),
-        ("analyze --threads 0", "threads must be at least 1, got 0"),
-        ("analyze --features 0", "max_features must be at least 1, got 0"),
+        ("analyze --depth 0.5", "argument --depth: must be a number of at least 1, got '0.5'"),
+        ("analyze --depth inf", "argument --depth: must be a number of at least 1, got 'inf'"),
+        ("analyze --keep 2", "jepa-ode analyze: error: --keep must"),
+        ("analyze --eps 0", "argument --eps: must be a positive number, got '0'"),
+        ("analyze --fraction 2", "argument --fraction: must be a number between 0 and 1, got '2'"),
+        ("analyze --threads 0", "argument --threads: must be a whole number of at least 1, got '0'"),
+        ("analyze --features 0", "argument --features: must be a whole number of at least 1, got '0'"),
         ("analyze --shrinkage 2", "must be none, ledoit-wolf or a number from 0 to 1, got '2'"),
         ("analyze --image-shape 8", "must be HEIGHTxWIDTH, like 8x8, got '8'"),
         ("analyze --image-shape 8x8", "go with --pairs"),
         ("analyze --views halves --keep 0.5", "--keep is no option of --views halves"),
-        ("analyze --views noise --noise-std -1", "std must be non-negative, got -1.0"),
+        ("analyze --views noise --noise-std -1", "--noise-std must be non-negative, got -1.0"),
         ("analyze --pairs a.npz --views noise", "--views makes views of images, --pairs are views already"),
         ("analyze --pairs x.npy", "--pairs x.npy: the second view is missing"),
         ("analyze --pairs a b c", "one .npz file or two .npy or .csv files, got 3"),
         ("analyze --ema 1 --no-flow", "act on the matrix flow: drop --no-flow"),
-        ("analyze --ema 1 --no-stop-gradient", "ema needs stop_gradient=True"),
+        ("analyze --ema 1 --no-stop-gradient", "--ema and --no-stop-gradient exclude each other"),
         ("analyze --nonsense", "unrecognized arguments: --nonsense"),
         ("nonsense", "invalid choice: 'nonsense'"),
         ("", "the following arguments are required: COMMAND"),
@@ -252,10 +257,49 @@ def test_usage_errors(arguments: str, message: str, capsys: pytest.CaptureFixtur
     assert message in capsys.readouterr().err
 
 
+def test_booleans_are_zeros_and_ones(tmp_path: Path) -> None:
+    np.savez(tmp_path / "p.npz", x=X > 0, y=Y > 0)
+    pairs = read_pairs(tmp_path / "p.npz")
+    np.testing.assert_array_equal(pairs.x, np.where(X > 0, 1, 0))
+    spec = jo.Covariances.from_pairs(pairs.x, pairs.y).spectrum()
+    expected = jo.Covariances.from_pairs(np.where(X > 0, 1.0, 0.0), np.where(Y > 0, 1.0, 0.0)).spectrum()
+    np.testing.assert_allclose(spec.rho, expected.rho)
+
+
+def test_few_samples_are_warned_of_even_when_quiet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "p.npz", x=X[:6], y=Y[:6])
+    assert run("analyze", "-q", "--no-flow", "--pairs", tmp_path / "p.npz", "-o", tmp_path / "out") == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("jepa-ode: warning: Only 6 pairs for 4 features, 1.5 for each:")
+
+
+def test_help_tells_each_default_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("analyze", "--help") == 0
+    out = capsys.readouterr().out
+    assert "None" not in out
+    assert not re.search(r"\(default:[^)]*\)\s+\(default:", out)
+    assert "(default: 0.01)" in out
+
+
+def test_stages_that_do_not_run_are_not_announced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "p.npz", x=X, y=Y)
+    for options, reason in (
+        (["--no-flow"], "The matrix flow was not asked for."),
+        (["--depth", "2.5"], "A network has a whole number of layers: there is no matrix flow of depth 2.5."),
+    ):
+        assert run("analyze", *options, "--pairs", tmp_path / "p.npz", "-o", tmp_path / "out") == 0
+        out, err = capsys.readouterr()
+        assert "flow" not in err
+        assert f"Check: Not made. {reason}\n" in out
+
+
 def test_image_shape_must_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.savez(tmp_path / "p.npz", x=X, y=Y)
     assert run("analyze", "-q", "--pairs", tmp_path / "p.npz", "--image-shape", "3x3") == 1
-    assert capsys.readouterr().err == "jepa-ode: error: --image-shape 3x3 needs 9 columns, p.npz has 4\n"
+    assert (
+        capsys.readouterr().err == "jepa-ode: error: --image-shape 3x3 is that of 9 columns, the views have 4 (p.npz)\n"
+    )
 
 
 def test_output_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -263,18 +307,18 @@ def test_output_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "file").touch()
     arguments = ["analyze", "-q", "--no-flow", "--pairs", tmp_path / "p.npz", "-o", tmp_path / "file"]
     assert run(*arguments) == 1
-    assert capsys.readouterr().err == f"jepa-ode: error: {tmp_path / 'file'}: file exists\n"
+    assert capsys.readouterr().err == f"jepa-ode: error: {tmp_path / 'file'} is a file, not a folder\n"
 
 
 def test_missing_extras_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     assert run("analyze", "-q") == 1
     assert capsys.readouterr().err == (
-        "jepa-ode: error: the digits come with scikit-learn: pip install jepa-ode[analyze], or give your own --pairs\n"
+        'jepa-ode: error: the digits come with scikit-learn: pip install "jepa-ode[analyze]", or give your own --pairs\n'
     )
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert run("analyze", "-q") == 1
-    assert "the report needs matplotlib: pip install jepa-ode[analyze]" in capsys.readouterr().err
+    assert 'the report needs matplotlib: pip install "jepa-ode[analyze]"' in capsys.readouterr().err
 
 
 def test_info_and_version(capsys: pytest.CaptureFixture[str]) -> None:

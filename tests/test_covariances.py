@@ -79,6 +79,14 @@ def test_narrow_types_are_summed_in_double(dtype):
     assert found.Sxx.dtype == np.float64
 
 
+def test_booleans_are_zeros_and_ones():
+    x, y = (z > 0 for z in pairs())
+    expected = jo.Covariances.from_pairs(x.astype(float), y.astype(float), shrinkage="ledoit-wolf")
+    assert jo.Covariances.from_pairs(x, y, shrinkage="ledoit-wolf") == expected
+    assert jo.CovarianceEstimator(shrinkage="ledoit-wolf").partial_fit(x, y.tolist()).covariances() == expected
+    assert_same(jo.Covariances.from_pairs(x[:90], y[:90]).partial_fit(x[90:], y[90:]), jo.Covariances.from_pairs(x, y))
+
+
 def test_inputs_are_left_alone_and_results_do_not_follow_them():
     x, y = pairs()
     before = x.copy()
@@ -141,6 +149,20 @@ def test_given_matrices_are_checked():
         jo.Covariances(eye, 1j * eye)
     with pytest.raises(ValueError, match="n_samples"):
         jo.Covariances(eye, eye, n_samples=0)
+
+
+def test_given_variances_are_not_negative():
+    eye = np.eye(2)
+    with pytest.raises(ValueError, match=r"Sxx must be positive semi-definite.* eigenvalue -1 beside the largest, -1"):
+        jo.Covariances(-eye, eye)
+    with pytest.raises(ValueError, match=r"Sxx must be positive semi-definite.* eigenvalue -1 beside the largest, 3"):
+        jo.Covariances([[1.0, 2.0], [2.0, 1.0]], eye)
+    with pytest.raises(ValueError, match=r"Syy must be positive semi-definite.* eigenvalue -5e\+199"):
+        jo.Covariances(eye, eye, np.diag([1e200, -5e199]))
+    for scale in (1e-200, 1.0, 1e200):  # rounding passes, whatever the units
+        factor = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+        jo.Covariances(scale * np.asarray(factor @ factor.T, float), np.eye(20))
+    jo.Covariances(np.zeros((2, 2)), np.zeros((2, 2)), np.zeros((2, 2)))
 
 
 # --- streams -----------------------------------------------------------------------------------
@@ -289,6 +311,28 @@ def test_bad_shapes_are_named(x, y, message):
 def test_what_is_not_real_numbers_is_a_type_error(x):
     with pytest.raises(TypeError, match="x"):
         jo.Covariances.from_pairs(x, np.ones((3, 2)))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("cut", [100, 200])
+def test_values_outside_the_range_are_errors_not_warnings(cut):
+    x, y = pairs()
+
+    def covariances(scale, **options):
+        estimator = jo.CovarianceEstimator(**options)
+        for rows in (slice(cut), slice(cut, None)):
+            estimator.partial_fit(scale * x[rows], scale * y[rows])._flush()
+        return estimator.covariances()
+
+    for scale, size in ((1e160, "overflow: .* too large"), (1e300, "overflow"), (1e-160, "underflow: .* too small")):
+        with pytest.raises(ValueError, match=f"the covariances {size}"):
+            covariances(scale)
+    with pytest.raises(ValueError, match="the covariances underflow"):
+        covariances(1e-250)
+    for scale, size in ((1e100, "large"), (1e-100, "small")):
+        with pytest.raises(ValueError, match=f"fourth powers of x and y, and their values are too {size}"):
+            covariances(scale, shrinkage="ledoit-wolf")
+        assert covariances(scale, shrinkage=0.5).shrinkage == 0.5
 
 
 def test_bad_options_are_named():

@@ -466,7 +466,7 @@ def test_progress(small, monkeypatch):
         jo.gradient_flow(*small, "jepa", t=[0, 100], progress=stop)
     assert jo.gradient_flow(*small, "jepa", t=[0, 1]).success  # the next call is none the worse
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
-    with pytest.raises(ImportError, match=r"pip install 'jepa-ode\[progress\]'"):
+    with pytest.raises(ImportError, match=r'pip install "jepa-ode\[progress\]"'):
         jo.gradient_flow(*small, "jepa", t=[0, 1], progress=True)
 
 

@@ -161,6 +161,14 @@ def test_random_arguments_that_do_not_fit(arguments, error, match):
         jo.LinearNetwork.random(**{"d": 2, "depth": 2, **arguments})
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e170, 1e300])
+@pytest.mark.filterwarnings("error")
+def test_response_does_not_depend_on_the_units_of_the_duals(scale):
+    net = jo.LinearNetwork.random(3, 2)
+    duals = np.random.default_rng(0).normal(size=(3, 2))
+    np.testing.assert_allclose(net.response(scale * duals), net.response(duals), rtol=1e-13)
+
+
 def test_response_needs_directions():
     net = jo.LinearNetwork.balanced(2, 1, 0.1)
     with pytest.raises(ValueError, match=r"duals must have shape \(2, n\)"):

@@ -108,4 +108,32 @@ def test_palette_is_ordered_by_rho_and_grey_below_zero() -> None:
 def test_missing_matplotlib_names_the_extra() -> None:
     code = "import sys; sys.modules['matplotlib'] = None; import jepa_ode.plot"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert result.stderr.strip().endswith("ImportError: jepa_ode.plot needs matplotlib: pip install jepa-ode[plot]")
+    assert result.stderr.strip().endswith('ImportError: jepa_ode.plot needs matplotlib: pip install "jepa-ode[plot]"')
+
+
+def test_many_curves_are_thin_and_see_through() -> None:
+    widths = {}
+    for n in (5, 80):
+        ax = Figure().add_subplot()
+        plot.plot_responses([1.0, 2.0], np.ones((n, 2)), np.linspace(0.1, 0.9, n), ax)
+        widths[n] = ax.lines[0].get_linewidth()
+    assert widths[80] < widths[5]
+
+
+def test_never_is_written_at_its_column() -> None:
+    ax = Figure().add_subplot()
+    plot.plot_order([1.0, 2.0, np.inf], [1.0, 2.0, 3.0], [0.9, 0.8, 0.1], ax)
+    label = next(text for text in ax.texts if text.get_text() == "never by JEPA")
+    column = float(np.asarray(ax.collections[0].get_offsets())[:, 0].max())
+    assert label.get_position()[0] == column
+
+
+def test_nothing_hides_hollow_markers() -> None:
+    ax = plot.plot_check_final({"jepa": CHECK, "mae": CHECK}, Figure().add_subplot())
+    jepa, mae = ax.lines[:2]
+    assert jepa.get_markerfacecolor() == "none"
+    assert jepa.get_zorder() > mae.get_zorder()
+    ax = plot.plot_critical_times({"mae": (TIMES["mae"], TIMES["mae"])}, SPEC.rho, Figure().add_subplot())
+    exact, leading = ax.lines
+    assert leading.get_markerfacecolor() == "none"
+    assert leading.get_zorder() > exact.get_zorder()

@@ -16,7 +16,9 @@ import pytest
 
 import jepa_ode as jo
 from jepa_ode.report import Analysis, Settings, analyze, write_report
-from jepa_ode.report.findings import diagnostic_sentences, findings, limits
+from jepa_ode.report.figures import draw_sections
+from jepa_ode.report.findings import findings
+from jepa_ode.report.limits import diagnostic_sentences, limits
 from jepa_ode.report.network_check import feature_loss, project
 
 MODEL = jo.StaticModel.from_spectrum(
@@ -157,6 +159,7 @@ class TestNumbers:
             "features_clear": int(analysis.resolved.sum()),
         }
         assert result["jepa"]["flow"]["loss"][-1] > result["jepa"]["flow"]["loss"][0]
+        assert result["jepa"]["flow"]["largest_relative_error"] == analysis.jepa.check.comparison.max_error
         assert result["mae"]["flow"]["loss"][-1] < result["mae"]["flow"]["loss"][0]
         assert result["versions"]["jepa_ode"] == jo.__version__
         assert set(result["findings"]) == {finding.topic for finding in findings(analysis)}
@@ -170,7 +173,7 @@ class TestAnalysis:
         texts = {finding.topic: finding.text for finding in findings(analysis)}
         assert "in common" in texts["Early stopping"]
         assert "JEPA's loss rises" in texts["Loss"]
-        assert "critical times off by" in texts["Check"]
+        assert re.search(r"JEPA: critical times off by .*% in the median and .*% at most over", texts["Check"])
         assert diagnostic_sentences(analysis)[0].startswith("6 features from 3000 samples")
 
     def test_without_flow(self, tmp_path: Path) -> None:
@@ -180,16 +183,21 @@ class TestAnalysis:
         assert [name for name in SECTIONS if name not in ("check", "losses")] == Page(text).sections
         assert "The matrix flow was not asked for." in limits(bare)
         assert bare.jepa.check.flow is None
+        assert findings(bare)[-1] == ("Check", "Not made. The matrix flow was not asked for.")
+        assert not [stage for stage in bare.seconds if "flow" in stage]
 
     def test_real_depth_has_no_network(self) -> None:
         half = analyze(*MODEL.sample(300, rng=0), Settings(depth=1.5))
         assert "there is no matrix flow of depth 1.5" in half.mae.check.note
+        assert findings(half)[-1].text.startswith("Not made. A network has a whole number of layers")
 
     def test_nothing_to_learn(self, tmp_path: Path) -> None:
         x = np.random.default_rng(0).normal(size=(500, 3))
         nothing = analyze(x, -x)
         assert nothing.jepa.order.size == nothing.mae.order.size == 0
-        assert findings(nothing)[0].text.startswith("Neither JEPA nor MAE learns anything")
+        assert findings(nothing)[0].text == (
+            "Neither JEPA nor MAE learns anything: every feature has a negative covariance lambda. Has y the wrong sign?"
+        )
         assert math.isnan(nothing.order_correlation)
         Page(write_report(nothing, tmp_path).read_text(encoding="utf-8"))
 
@@ -209,13 +217,86 @@ class TestAnalysis:
         short = analyze(*MODEL.sample(500, rng=0), Settings(depth=4, eps=1e-3, flow_budget=1e-6))
         assert "To stay within its budget of work the flow ends at" in short.jepa.check.note
         assert short.jepa.check.flow.t[-1] < short.jepa.critical_time[short.jepa.order].max()
+        assert "JEPA: nothing to compare, the budget of work ended the flow at t = " in findings(short)[-1].text
+        longer = analyze(*MODEL.sample(500, rng=0), Settings(depth=4, eps=1e-2, flow_budget=1e-6))
+        assert re.search(
+            r"of 4 features, .* \(the budget of work ended the flow at t = 1,\d+\)", findings(longer)[-1].text
+        )
 
     def test_options_act_on_the_flow(self, tmp_path: Path) -> None:
         settings = Settings(depth=1, jepa=jo.JEPA(stop_gradient=False), mae=jo.MAE(weight_decay=1e-3))
         changed = analyze(*MODEL.sample(3000, rng=0), settings)
         assert changed.jepa.check.comparison.compared == 0  # collapse
+        first, second, *_, check = findings(changed)
+        assert first.topic == "Options"
+        assert first.text.startswith(
+            "With JEPA(stop_gradient=False, ema=None, weight_decay=0.0) the network learns 0 of 6 features, measured against "
+            "the fixed points of the plain objective: its representation collapses, the highest response falls from"
+        )
+        assert second.text.startswith("For the plain objectives: Of 6 features")
+        assert "JEPA: none of" in check.text
+        assert "MAE: critical times off" in check.text
         assert "stop_gradient=False" in limits(changed)[-1]
         Page(write_report(changed, tmp_path).read_text(encoding="utf-8"))
+
+    def test_options_without_a_network_are_said(self) -> None:
+        changed = analyze(*MODEL.sample(300, rng=0), Settings(depth=1.5, jepa=jo.JEPA(ema=1.0)))
+        assert findings(changed)[0].text.startswith("No network was trained with JEPA(stop_gradient=True, ema=1.0")
+
+    def test_start_above_every_fixed_point(self) -> None:
+        high = analyze(*MODEL.sample(3000, rng=0), Settings(eps=2.0))
+        assert re.search(
+            r"the start of 2 lies above every fixed point, of which the highest is 0\.9", findings(high)[0].text
+        )
+
+    def test_few_samples_come_first_and_give_no_order(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(3, 10))
+        few = analyze(x, x + 0.1 * rng.normal(size=x.shape))
+        first, *others = findings(few)
+        assert first.topic == "Samples"
+        assert first.text == (
+            "Only 3 pairs for 2 features, 1.5 for each: these features and everything said of them may be chance. "
+            "Ten pairs for each feature are a fair start."
+        )
+        assert "Order" not in [finding.topic for finding in others]
+        assert "rank correlation" not in others[-1].text
+        page = write_report(few, tmp_path).read_text(encoding="utf-8")
+        assert "Rank correlation" not in page
+        result = json.loads((tmp_path / "analysis.json").read_text(encoding="utf-8"))
+        assert result["order_correlation"] is result["mae"]["flow"]["order_correlation"] is None
+
+    def test_theory_that_fails_comes_first(self) -> None:
+        # lambda falls while rho rises: from a small start the network's order is not the predicted one.
+        rho = np.linspace(0.5, 0.87, 6)
+        lam = np.linspace(2.0, 1.2, 6)
+        basis = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6))).Q
+        joint = np.random.default_rng(1).normal(size=(500, 12)) @ np.eye(12)
+        z = np.linalg.qr(joint - joint.mean(axis=0)).Q * np.sqrt(500)
+        sigma = np.sqrt(lam / rho)
+        x = z[:, :6] * sigma @ basis.T
+        y = (z[:, :6] * rho + z[:, 6:] * np.sqrt(1 - rho**2)) * sigma @ basis.T
+        failing = analyze(x, y, Settings(eps=1e-4, exchangeable=True))
+        first = findings(failing)[0]
+        assert first.topic == "Theory"
+        assert first.text.startswith(
+            "The theory does not describe these data at this start of 0.0001: against the trained network JEPA's critical "
+            "times are off by "
+        )
+        assert "at a small start the aligned solution is unstable" in first.text
+        assert diagnostic_sentences(failing)[-1].endswith("it has the last word.")
+        holding = analyze(x, y, Settings(eps=1e-1, exchangeable=True))
+        assert findings(holding)[0].topic == "Learned"
+
+    def test_rho_above_one_is_explained(self) -> None:
+        x = np.random.default_rng(0).normal(size=(500, 2))
+        steep = analyze(x, 2 * x, Settings(flow=False))
+        assert limits(steep)[0].startswith("2 features have a rho above 1. rho is the slope of a regression")
+        assert "Noise" not in [finding.topic for finding in findings(steep)]
+
+    def test_no_power_of_one(self) -> None:
+        texts = dict(findings(analyze(*MODEL.sample(3000, rng=0), Settings(depth=1, flow=False))))
+        assert texts["Noise"].endswith("JEPA suppresses what it cannot predict.")
 
     def test_settings_are_checked(self) -> None:
         for options, message in (
@@ -265,3 +346,26 @@ def test_predicted_loss_is_that_of_the_aligned_network(objective: jo.JEPA | jo.M
     flow = jo.gradient_flow(net, cov, objective, t=np.linspace(0.0, 300.0, 30), rtol=1e-10, atol=1e-13)
     loss = feature_loss(flow.features, objective, flow.response, 3, float(np.trace(cov.Syy)))
     np.testing.assert_allclose(loss, flow.loss, rtol=1e-6)
+
+
+def test_captions_follow_the_data() -> None:
+    # The strong features are the noisy ones: shallow JEPA takes them first, deep JEPA last.
+    model = jo.StaticModel.from_spectrum(jo.Spectrum(np.linspace(2.0, 1.5, 6), rho=np.linspace(0.5, 0.9, 6)))
+    pairs = model.sample(20000, rng=0)
+    captions = {}
+    for depth in (1, 6):
+        analysis = analyze(*pairs, Settings(depth=depth, flow=False))
+        captions[depth] = {figure.title: figure.caption for each in draw_sections(analysis) for figure in each.figures}
+    title = "JEPA: response of the encoder"
+    assert captions[1][title].endswith("Here the less predictable (light) come first, because they are stronger.")
+    assert captions[6][title].endswith("The predictable (dark) come first.")
+    assert "climb as rho falls" not in captions[1]["Exact and leading order"]
+    assert "climb as rho falls" in captions[6]["Exact and leading order"]
+    assert "Features rise in the order of lambda." in captions[1]["MAE: response of the encoder"]
+
+
+def test_settings_in_words(text: str) -> None:
+    assert '<tr><th scope="row">depth</th><td>3</td></tr>' in text
+    assert '<tr><th scope="row">threads</th><td>all CPUs</td></tr>' in text
+    assert '<tr><th scope="row">shrinkage</th><td>none</td></tr>' in text
+    assert '<tr><th scope="row">image shape</th><td>2x3</td></tr>' in text

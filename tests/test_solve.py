@@ -265,7 +265,7 @@ def test_to_dataframe() -> None:
 @pytest.mark.parametrize(("method", "module"), [("to_xarray", "xarray"), ("to_dataframe", "pandas")])
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, method: str, module: str) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=r"pip install jepa-ode\[xarray\]"):
+    with pytest.raises(ImportError, match=r'pip install "jepa-ode\[xarray\]"'):
         getattr(solve(), method)()
 
 

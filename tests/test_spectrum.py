@@ -281,6 +281,67 @@ def test_exchangeable_samples_show_the_asymmetry_expected_of_them(exchangeable):
     assert "look exchangeable" in diagnostic.summary()
 
 
+def test_a_handful_of_samples_does_not_tell_whether_views_are_exchangeable():
+    x, y = np.random.default_rng(0).normal(size=(2, 3, 10))
+    diagnostic = jo.Covariances.from_pairs(x, y).spectrum().diagnostic
+    assert diagnostic.asymmetry_expected > 0.5
+    summary = diagnostic.summary()
+    assert "whether the views are exchangeable, as the theory assumes, cannot be judged from so few samples" in summary
+    assert "look exchangeable" not in summary
+    assert "not exchangeable" not in summary
+    assert "rare events" not in summary
+
+
+@pytest.mark.parametrize(
+    ("angle", "wording"),
+    [(0.0, "exact on paper"), (0.1, "weak"), (0.25, "moderate"), (0.8, "strong")],
+)
+def test_the_accuracy_that_coupling_promises_names_where_it_was_measured(angle, wording):
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    root = np.diag([1.5, 1.0])
+    Syx = root @ turn @ np.diag([0.8, 0.5]) @ turn.T @ root
+    summary = jo.Covariances(root @ root, Syx).spectrum().diagnostic.summary()
+    assert wording in summary
+    assert ("for starts around eps = 0.05 (measured at depth 2)" in summary) == (angle > 0)
+    assert "Small starts amplify every coupling, even that of rounding" in summary
+
+
+def test_correlations_above_what_the_variances_allow_are_told():
+    views = np.eye(2), np.diag([0.9, 0.2])
+    assert jo.Covariances(*views, np.eye(2)).spectrum().diagnostic.n_impossible == 0
+    assert jo.Covariances(*views).spectrum().diagnostic.n_impossible == 0
+    diagnostic = jo.Covariances(*views, 0.25 * np.eye(2)).spectrum().diagnostic
+    assert diagnostic.n_impossible == 1
+    assert "1 feature would need a larger covariance than the variances of the two views allow" in diagnostic.summary()
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    assert jo.Covariances.from_pairs(x, -x).spectrum().diagnostic.n_impossible == 0  # |correlation| = 1
+
+
+@pytest.mark.parametrize("scale", [2.0**-500, 2.0**-300, 2.0**300, 2.0**500])
+@pytest.mark.filterwarnings("error")
+def test_units_at_the_ends_of_the_range_change_no_digit(scale):
+    x, y = jo.StaticModel(MIXING, noise=1.0).sample(300)
+    for options in ({}, {"exchangeable": True}):
+        expected = jo.Covariances.from_pairs(x, y, **options).spectrum()
+        estimator = jo.CovarianceEstimator(**options)
+        for rows in (slice(100), slice(100, None)):
+            estimator.partial_fit(scale * x[rows], scale * y[rows])._flush()  # merged, not gathered
+        cov = estimator.covariances()
+        spec = cov.spectrum()
+        diagnostic = spec.diagnostic
+        np.testing.assert_allclose(spec.rho, expected.rho, rtol=1e-10)
+        np.testing.assert_allclose(spec.lam / scale / scale, expected.lam, rtol=1e-10)
+        np.testing.assert_allclose(diagnostic.rho_stderr, expected.diagnostic.rho_stderr, rtol=1e-10)
+        np.testing.assert_allclose(diagnostic.lam_stderr / scale / scale, expected.diagnostic.lam_stderr, rtol=1e-10)
+        for name in ("asymmetry", "view_difference", "coupling", "residual", "feature_coupling"):
+            value = getattr(expected.diagnostic, name)
+            np.testing.assert_allclose(getattr(diagnostic, name), value, rtol=1e-9, atol=1e-13)
+        assert diagnostic.asymmetry_expected is None  # takes fourth powers
+        assert "Syx differs" in diagnostic.summary()
+        given = jo.Covariances(cov.Sxx, cov.Syx, cov.Syy, n_samples=300).spectrum()
+        assert np.isfinite(given.diagnostic.lam_stderr).all()
+
+
 def test_few_samples_and_rare_events_are_told():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 60, 10))
@@ -304,7 +365,6 @@ def test_what_is_not_known_is_none():
         "view_difference_expected",
     ):
         assert getattr(diagnostic, name) is None
-    assert "the theory is exact" in diagnostic.summary()
     assert pickle.loads(pickle.dumps(diagnostic)) == diagnostic
 
 

@@ -112,8 +112,10 @@ def overlap(
     set_a, set_b = times_a <= stop_a[:, None], times_b <= stop_b[:, None]
     shared = np.count_nonzero(set_a & set_b, axis=1)
     smaller = np.minimum(set_a.sum(axis=1), set_b.sum(axis=1))
+    # Relative variances: the overlap has no unit, and squares of tiny ones would vanish.
+    weight = spec.sigma2 / spec.sigma2.max(initial=np.finfo(np.float64).tiny)
     parts = [
-        solve(spec, objective, depth=depth, eps=eps, t=stop).w.T ** 2 * spec.sigma2
+        solve(spec, objective, depth=depth, eps=eps, t=stop).w.T ** 2 * weight
         for objective, stop in ((a, stop_a), (b, stop_b))
     ]
     norms = np.linalg.norm(parts[0], axis=1) * np.linalg.norm(parts[1], axis=1)
@@ -176,6 +178,33 @@ class TheoryCheck(FrozenArrays):
         """Median of ``|relative_error|`` over the features compared; NaN when there is none."""
         errors = np.abs(self.relative_error[np.isfinite(self.relative_error)])
         return float(np.median(errors)) if errors.size else math.nan
+
+    @property
+    def max_error(self) -> float:
+        """Largest ``|relative_error|`` over the features compared; NaN when there is none."""
+        errors = np.abs(self.relative_error[np.isfinite(self.relative_error)])
+        return float(errors.max()) if errors.size else math.nan
+
+    @property
+    def ranks(self) -> bool:
+        """Whether `order_correlation` says something: it exists and is that of three features or more."""
+        reached = _reached(self.integrated)
+        within = np.count_nonzero(self.predicted_time <= self.t[reached - 1]) if reached else 0
+        return bool(within >= 3 and not math.isnan(self.order_correlation))
+
+    @property
+    def unexpected(self) -> npt.NDArray[np.intp]:
+        """Features that are never learned by the theory, but end high in the network.
+
+        High is more than `fraction` of the median response that the features predicted to be
+        learned end at by the prediction.
+        """
+        predicted, integrated = self.final
+        expected = np.isfinite(self.predicted_time)
+        if not expected.any():
+            return np.zeros(0, dtype=np.intp)
+        high = self.fraction * np.median(predicted[expected])
+        return np.flatnonzero(~expected & (integrated > high))
 
     @property
     def final(self) -> tuple[FloatArray, FloatArray]:

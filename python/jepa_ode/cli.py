@@ -15,11 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ._core import build_info
+from ._option_types import count, from_one, from_zero, positive, shape, share, shrinkage
 from ._progress import StageProgress
 from ._validate import available_cpus
 from .objectives import JEPA, MAE
 from .pairs import DataError, read_pairs
 from .report import Settings, analyze, write_report
+from .report.cautions import too_few_samples
 from .report.findings import findings
 from .views import BUILDERS, AdditiveNoise, Halves, PatchMask, RandomMask, ViewBuilder
 
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        return int(options.run(options, parser))
+        return int(options.run(options, options.parser))
     except DataError as error:
         return _fail(str(error))
     except (ImportError, ValueError, OSError) as error:
@@ -71,6 +73,8 @@ def _one_line(error: Exception) -> str:
 def _analyze(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     settings = _settings(options, parser)
     _require_matplotlib()
+    if options.output.exists() and not options.output.is_dir():
+        raise NotADirectoryError(f"{options.output} is a file, not a folder")
     with StageProgress(quiet=options.quiet) as progress:
         progress("data", 0.0)
         data = _load(options, parser)
@@ -79,11 +83,15 @@ def _analyze(options: argparse.Namespace, parser: argparse.ArgumentParser) -> in
             settings,
             source=data.source,
             views=data.views,
+            remark=data.remark,
             exchangeable=data.exchangeable,
             image_shape=data.image_shape,
         )
         analysis = analyze(data.x, data.y, settings, progress=progress)
         report = write_report(analysis, options.output, progress=progress)
+    warning = too_few_samples(analysis)
+    if warning:
+        print(f"jepa-ode: warning: {warning}", file=sys.stderr)
     if not options.quiet:
         for finding in findings(analysis):
             print(f"{finding.topic}: {finding.text}")
@@ -93,6 +101,8 @@ def _analyze(options: argparse.Namespace, parser: argparse.ArgumentParser) -> in
 
 def _settings(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Settings:
     """Check every option that does not need the data, before any of it is read."""
+    if options.ema is not None and options.no_stop_gradient:
+        parser.error("--ema and --no-stop-gradient exclude each other: a moving-average target has a stop-gradient")
     try:
         settings = Settings(
             depth=options.depth,
@@ -136,6 +146,7 @@ class _Data:
     y: npt.NDArray[Any]
     source: str
     views: str
+    remark: str
     exchangeable: bool
     image_shape: tuple[int, int] | None
 
@@ -147,17 +158,20 @@ def _load(options: argparse.Namespace, parser: argparse.ArgumentParser) -> _Data
         d = pairs.x.shape[1]
         if options.image_shape and options.image_shape[0] * options.image_shape[1] != d:
             height, width = options.image_shape
-            raise DataError(f"--image-shape {height}x{width} needs {height * width} columns, {pairs.source} has {d}")
-        return _Data(pairs.x, pairs.y, pairs.source, "as given", options.exchangeable, shape)
+            raise DataError(
+                f"--image-shape {height}x{width} is that of {height * width} columns, the views have {d} ({pairs.source})"
+            )
+        return _Data(pairs.x, pairs.y, pairs.source, "as given", "", options.exchangeable, shape)
     images = _digits()
-    pixels = "raw pixels"
+    pixels, remark = "raw pixels", ""
     if not options.raw_pixels:
-        images, pixels = _standardized(images), "pixels scaled to unit variance"
+        images, remark = _standardized(images)
+        pixels = "pixels scaled to unit variance"
     builder = _view_builder(options, parser)
     x, y = builder(images, rng=options.seed)
     height, width = builder.view_shape(images.shape[1:])
     views = f"{builder!r} of {pixels}"
-    return _Data(x, y, "the scikit-learn digits", views, builder.exchangeable, (height, width))
+    return _Data(x, y, "the scikit-learn digits", views, remark, builder.exchangeable, (height, width))
 
 
 def _view_builder(options: argparse.Namespace, parser: argparse.ArgumentParser) -> ViewBuilder:
@@ -177,7 +191,8 @@ def _view_builder(options: argparse.Namespace, parser: argparse.ArgumentParser) 
     try:
         return BUILDERS[name](**given)
     except ValueError as error:
-        parser.error(_one_line(error))
+        message = _one_line(error)
+        parser.error(f"--{'noise-' * message.startswith('std ')}{message}")
 
 
 def _digits() -> npt.NDArray[np.float64]:
@@ -185,30 +200,31 @@ def _digits() -> npt.NDArray[np.float64]:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise ImportError(
-            "the digits come with scikit-learn: pip install jepa-ode[analyze], or give your own --pairs"
+            'the digits come with scikit-learn: pip install "jepa-ode[analyze]", or give your own --pairs'
         ) from error
     return np.asarray(load_digits().images, dtype=np.float64) / 16
 
 
-def _standardized(images: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Scale every pixel to unit variance; one that hardly varies becomes constant.
+def _standardized(images: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], str]:
+    """Scale every pixel to unit variance, make constant what hardly varies, and say how many pixels that concerns.
 
     Masking adds noise to a pixel in proportion to its variance. With equal variances the noise is
     the same in all directions, and features couple little (THEORY.md 6). A pixel that is set in a
     handful of images would only be blown up.
     """
     deviation = images.std(axis=0)
-    scaled: npt.NDArray[np.float64] = (images - images.mean(axis=0)) / np.where(
-        deviation > 0.1 * deviation.max(), deviation, np.inf
-    )
-    return scaled
+    varies = deviation > 0.1 * deviation.max()
+    scaled: npt.NDArray[np.float64] = (images - images.mean(axis=0)) / np.where(varies, deviation, np.inf)
+    constant = int(np.count_nonzero(deviation == 0))
+    aside = int(np.count_nonzero(~varies)) - constant
+    return scaled, f"Of the pixels, {constant} are constant in the data and {aside} hardly vary and were set aside."
 
 
 def _require_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise ImportError("the report needs matplotlib: pip install jepa-ode[analyze]") from error
+        raise ImportError('the report needs matplotlib: pip install "jepa-ode[analyze]"') from error
 
 
 def _info(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -221,32 +237,10 @@ def _info(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         try:
             lines[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            lines[name] = f"missing (pip install jepa-ode[{extra}])"
+            lines[name] = f'missing (pip install "jepa-ode[{extra}]")'
     for key, value in lines.items():
         print(f"{key:24} {' '.join(value) if isinstance(value, tuple | list) else value}")
     return 0
-
-
-def _shape(text: str) -> tuple[int, int]:
-    try:
-        height, width = (int(part) for part in text.lower().split("x"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH, like 8x8, got {text!r}") from None
-    if height < 1 or width < 1:
-        raise argparse.ArgumentTypeError(f"must be positive, got {text!r}")
-    return height, width
-
-
-def _shrinkage(text: str) -> str | float | None:
-    if text in ("none", "ledoit-wolf"):
-        return None if text == "none" else text
-    try:
-        amount = float(text)
-    except ValueError:
-        amount = -1.0
-    if not 0 <= amount <= 1:
-        raise argparse.ArgumentTypeError(f"must be none, ledoit-wolf or a number from 0 to 1, got {text!r}")
-    return amount
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -258,7 +252,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     _add_analyze(commands)
     info = commands.add_parser("info", help="show versions, instruction set and extras")
-    info.set_defaults(run=_info)
+    info.set_defaults(run=_info, parser=info)
     return parser
 
 
@@ -268,9 +262,8 @@ def _add_analyze(commands: Any) -> None:
         help="analyse pairs of views and write a report",
         description="Estimate the features of pairs of views, predict how JEPA and MAE learn them, check it by training the "
         "deep linear network, and write report.html, features.csv and analysis.json.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.set_defaults(run=_analyze)
+    parser.set_defaults(run=_analyze, parser=parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -278,11 +271,11 @@ def _add_analyze(commands: Any) -> None:
         type=Path,
         default=Path("jepa-ode-report"),
         metavar="FOLDER",
-        help="where to write the report",
+        help="where to write the report (default: %(default)s)",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no findings on the terminal")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the random views")
-    parser.add_argument("--threads", type=int, default=None, help="threads of the solvers (default: all CPUs)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random views (default: %(default)s)")
+    parser.add_argument("--threads", type=count, default=None, help="threads of the solvers (default: all CPUs)")
 
     data = parser.add_argument_group("data")
     data.add_argument(
@@ -294,7 +287,7 @@ def _add_analyze(commands: Any) -> None:
         help="your own pairs: one .npz with x and y, or two .npy or .csv files; without it the digits of scikit-learn are used",
     )
     data.add_argument(
-        "--image-shape", type=_shape, default=None, metavar="HxW", help="shape of one row of the pairs as an image"
+        "--image-shape", type=shape, default=None, metavar="HxW", help="shape of one row of the pairs as an image"
     )
     data.add_argument(
         "--exchangeable",
@@ -302,14 +295,18 @@ def _add_analyze(commands: Any) -> None:
         help="x and y of the pairs were made in the same way: average over their exchange",
     )
     data.add_argument(
-        "--shrinkage", type=_shrinkage, default=None, metavar="none|ledoit-wolf|NUMBER", help="for few samples"
+        "--shrinkage",
+        type=shrinkage,
+        default=None,
+        metavar="none|ledoit-wolf|NUMBER",
+        help="for few samples (default: none)",
     )
     data.add_argument(
         "--features",
-        type=int,
+        type=count,
         default=200,
         metavar="N",
-        help="report at most the N features learned first",
+        help="report at most the N features learned first (default: %(default)s)",
     )
 
     views = parser.add_argument_group("views of the digits (not with --pairs)")
@@ -342,29 +339,41 @@ def _add_analyze(commands: Any) -> None:
 
     model = parser.add_argument_group("model")
     model.add_argument(
-        "--depth", type=float, default=2.0, help="number of encoder layers; the predictions take any real number >= 1"
+        "--depth",
+        type=from_one,
+        default=2.0,
+        help="number of encoder layers; the predictions take any real number >= 1 (default: %(default)s)",
     )
-    model.add_argument("--eps", type=float, default=0.01, help="response of the encoder at the start")
     model.add_argument(
-        "--fraction", type=float, default=0.5, help="a feature is learned at this fraction of its own fixed point"
+        "--eps", type=positive, default=0.01, help="response of the encoder at the start (default: %(default)s)"
+    )
+    model.add_argument(
+        "--fraction",
+        type=share,
+        default=0.5,
+        help="a feature is learned at this fraction of its own fixed point (default: %(default)s)",
     )
     model.add_argument(
         "--min-growth",
-        type=float,
+        type=from_one,
         default=2.0,
         metavar="FACTOR",
-        help="and only if it has grown by this factor since the start",
+        help="and only if it has grown by this factor since the start (default: %(default)s)",
     )
     model.add_argument("--no-stop-gradient", action="store_true", help="JEPA without stop-gradient (matrix flow)")
     model.add_argument(
         "--ema",
-        type=float,
+        type=positive,
         default=None,
         metavar="TAU",
         help="JEPA with a moving-average target of this time constant (matrix flow)",
     )
     model.add_argument(
-        "--weight-decay", type=float, default=0.0, metavar="ETA", help="of both objectives (matrix flow)"
+        "--weight-decay",
+        type=from_zero,
+        default=0.0,
+        metavar="ETA",
+        help="of both objectives (matrix flow) (default: %(default)s)",
     )
 
     flow = parser.add_argument_group("matrix flow")
@@ -372,19 +381,19 @@ def _add_analyze(commands: Any) -> None:
         "--flow",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="integrate the network to check the predictions",
+        help="integrate the network to check the predictions (default: yes)",
     )
     flow.add_argument(
         "--flow-features",
-        type=int,
+        type=count,
         default=64,
         metavar="N",
-        help="data of more coordinates are projected onto the N features learned first",
+        help="data of more coordinates are projected onto the N features learned first (default: %(default)s)",
     )
     flow.add_argument(
         "--flow-budget",
-        type=float,
+        type=positive,
         default=30.0,
         metavar="SECONDS",
-        help="work for each objective, in seconds of a nominal machine; the horizon is cut to fit",
+        help="work for each objective, in seconds of a nominal machine; the horizon is cut to fit (default: %(default)s)",
     )

@@ -29,7 +29,7 @@ class Covariances(FrozenArrays):
     Sxx, Syx : array_like [d, d]
         ``E[x x^T]`` (symmetric, positive semi-definite) and ``E[y x^T]``, centred.
     Syy : array_like [d, d], optional
-        ``E[y y^T]``; needed for losses and for flows without stop-gradient.
+        ``E[y y^T]``, symmetric, positive semi-definite; needed for losses and for flows without stop-gradient.
     n_samples : int, optional
         Number of samples behind them; without it there are no standard errors.
 
@@ -48,6 +48,12 @@ class Covariances(FrozenArrays):
         What the samples left behind, before shrinkage: lets `partial_fit` and `merge` go on.
     subsample : Subsample or None
         Up to 2048 of the samples, drawn at random, for standard errors.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For matrices that are not real, finite and square, or of different sizes; for an ``Sxx`` or ``Syy`` that is not
+        symmetric or has a negative eigenvalue, beyond the rounding of single precision.
 
     See Also
     --------
@@ -80,6 +86,9 @@ class Covariances(FrozenArrays):
         values = {"Sxx": _as_symmetric("Sxx", Sxx), "Syx": _as_square("Syx", self.Syx, len(Sxx))}
         if self.Syy is not None:
             values["Syy"] = _as_symmetric("Syy", _as_square("Syy", self.Syy, len(Sxx)))
+        if self.moments is None:  # those of samples are positive semi-definite as they are made
+            for name in values.keys() - {"Syx"}:
+                _require_semi_definite(name, values[name])
         for name in ("mean_x", "mean_y"):
             mean = getattr(self, name)
             if mean is not None:
@@ -106,7 +115,7 @@ class Covariances(FrozenArrays):
         Parameters
         ----------
         x, y : array_like [samples, d]
-            Context and target, any real type; float64 copies are made of a few rows at a time only.
+            Context and target, any real type, or booleans for 0 and 1; float64 copies are made of a few rows at a time only.
         center : bool, default True
             Subtract the means of x and of y. Without it the second moments are about zero.
         shrinkage : None, "ledoit-wolf" or float in [0, 1], default None
@@ -129,7 +138,8 @@ class Covariances(FrozenArrays):
         ------
         ValueError
             For NaN or infinite entries (the first one's row and column are named), other than two
-            dimensions, x and y of different shapes, fewer than two samples (one without centring).
+            dimensions, x and y of different shapes, fewer than two samples (one without centring), and values
+            so large or small that their squares overflow or underflow.
         TypeError
             For arrays that do not hold real numbers, and for masked arrays.
 
@@ -233,7 +243,7 @@ class Covariances(FrozenArrays):
         """
         if rank_tol is not None:
             rank_tol = as_non_negative("rank_tol", rank_tol)
-        S = (self.Syx + self.Syx.T) / 2
+        S = self.Syx / 2 + self.Syx.T / 2
         features = solve_eigenproblem(self.Sxx, S, rank_tol)
         P, Q, rho = features.duals, features.directions, features.rho
         M = P.T @ P
@@ -374,6 +384,9 @@ class CovarianceEstimator:
         Sxx, Syx, Syy = moments.covariances()
         if not np.isfinite(moments.second).all():
             raise ValueError("the covariances overflow: x or y has values that are too large; rescale them")
+        # Below the smallest normal number covariances lose digits, and then everything.
+        if np.diagonal(moments.second).max() / moments.n < np.finfo(np.float64).tiny and self._varies():
+            raise ValueError("the covariances underflow: x and y have values that are too small; rescale them")
         amount = 0.0
         if self.shrinkage == "ledoit-wolf":
             amount = ledoit_wolf(moments, exchangeable=self.exchangeable)
@@ -397,6 +410,10 @@ class CovarianceEstimator:
             subsample=self._subsample,
             _rule=self.shrinkage,
         )
+
+    def _varies(self) -> bool:
+        drawn = self._subsample
+        return drawn is not None and bool(np.ptp(drawn.x, axis=0).any() or np.ptp(drawn.y, axis=0).any())
 
     def _add(self, x: Any, y: Any) -> None:
         start = self._moments.n if self._moments else 0
@@ -445,4 +462,17 @@ def _as_symmetric(name: str, array: FloatArray) -> FloatArray:
             f"{name} must be symmetric, got {name}[{i}, {j}] = {array[i, j]:.6g} "
             f"but {name}[{j}, {i}] = {array[j, i]:.6g}"
         )
-    return (array + array.T) / 2
+    return array / 2 + array.T / 2  # halves first: sums of the largest numbers overflow
+
+
+def _require_semi_definite(name: str, array: FloatArray) -> None:
+    largest = np.abs(array).max()
+    if largest == 0:
+        return
+    eigenvalues = np.linalg.eigvalsh(array / largest)
+    if eigenvalues[0] < -1e-6 * eigenvalues[-1]:  # float32 rounding passes
+        low, high = largest * eigenvalues[[0, -1]]
+        raise ValueError(
+            f"{name} must be positive semi-definite, as a covariance is, but it has the eigenvalue {low:.3g} beside the "
+            f"largest, {high:.3g}"
+        )

@@ -124,7 +124,7 @@ class Flow(FrozenArrays):
         try:
             import xarray
         except ImportError as error:
-            raise ImportError("to_xarray needs xarray: pip install 'jepa-ode[xarray]'") from error
+            raise ImportError('to_xarray needs xarray: pip install "jepa-ode[xarray]"') from error
         variables: dict[str, Any] = {"response": (("feature", "time"), self.response)}
         if self.loss is not None:
             variables["loss"] = ("time", self.loss)
@@ -210,6 +210,13 @@ def gradient_flow(
         For arguments that do not fit, naming what would.
     ImportError
         When ``progress=True`` and tqdm is missing.
+
+    Notes
+    -----
+    The tolerances bound the error of each step, not what the flow makes of it later. Where the solution is unstable,
+    as JEPA's aligned one can be at small starts (see `LinearNetwork.balanced`), errors of the order of rounding grow
+    along the plateau, and no tolerance brings the flow back to the scalar theory. A flow that changes with ``rtol`` or
+    with the random frames of the start is of this kind.
 
     Examples
     --------
@@ -380,7 +387,7 @@ def _progress_callback(progress: Any, end: float) -> Iterator[Callable[[float], 
     try:
         from tqdm.auto import tqdm
     except ImportError as error:
-        raise ImportError("progress=True needs tqdm: pip install 'jepa-ode[progress]'") from error
+        raise ImportError('progress=True needs tqdm: pip install "jepa-ode[progress]"') from error
     with tqdm(total=100, unit="%", bar_format="gradient flow {l_bar}{bar}| {elapsed}") as bar:
 
         def show(fraction: float) -> None:

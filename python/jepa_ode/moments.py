@@ -54,6 +54,11 @@ class Moments(FrozenArrays):
         """Number of coordinates of one view."""
         return self.mean.size // 2
 
+    @property
+    def has_fourth(self) -> bool:
+        """Whether the fourth powers stayed in the range of double precision, for deviations between 1e-75 and 1e75."""
+        return bool(np.isfinite(self.fourth).all() and (self.fourth.trace() > 1e-300 or not self.second.any()))
+
     @classmethod
     def empty(cls, d: int, center: bool) -> Moments:
         """Return the moments of no samples."""
@@ -97,11 +102,12 @@ class Moments(FrozenArrays):
         if self.n == 0 or other.n == 0:
             return other if self.n == 0 else self
         n = self.n + other.n
-        step = other.mean - self.mean
-        mean = self.mean + step * (other.n / n)
-        a = self._seen_from(-step * (other.n / n))
-        b = other._seen_from(step * (self.n / n))
-        return Moments(n, mean, a[0] + b[0], a[1] + b[1], a[2] + b[2], self.center)
+        with np.errstate(over="ignore", invalid="ignore"):  # as in _of_block
+            step = other.mean - self.mean
+            mean = self.mean + step * (other.n / n)
+            a = self._seen_from(-step * (other.n / n))
+            b = other._seen_from(step * (self.n / n))
+            return Moments(n, mean, a[0] + b[0], a[1] + b[1], a[2] + b[2], self.center)
 
     def _seen_from(self, shift: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return the second, third and fourth sums with ``c + shift`` in place of ``c`` (sum of ``c`` is zero)."""
@@ -133,7 +139,7 @@ class Moments(FrozenArrays):
 
 
 def as_pairs(x: Any, y: Any, *, rows_before: int = 0, d: int | None = None) -> tuple[Any, Any]:
-    """Return samples x, y as arrays [n, d] of their own real type, checked entry by entry.
+    """Return samples x, y as arrays [n, d] of their own type, real or boolean (0 and 1), checked entry by entry.
 
     Parameters
     ----------
@@ -159,7 +165,7 @@ def _as_samples(name: str, value: Any) -> Any:
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; fill or drop the masked entries first")
     array = np.asarray(value)
-    if array.dtype.kind not in "iuf":
+    if array.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold real numbers, got an array of dtype {array.dtype}")
     if array.ndim != 2:
         raise ValueError(

@@ -48,7 +48,7 @@ class Pairs:
 def read_pairs(*files: str | Path) -> Pairs:
     """Read pairs from one .npz file (arrays ``x`` and ``y``), or two .npy or .csv files, x first.
 
-    Arrays are [samples, d], or [samples, height, width] for images. A .csv file holds one sample
+    Arrays are [samples, d], or [samples, height, width] for images; booleans count as 0 and 1. A .csv file holds one sample
     per line, separated by commas, semicolons or tabs; its first line may be a header, blank lines
     are skipped.
 
@@ -228,6 +228,8 @@ def _first_fault(path: Path, file: TextIO, delimiter: str, header: int | None) -
 
 
 def _as_rows(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if array.dtype.kind == "b":
+        array = array.astype(np.uint8)
     if array.dtype.kind not in "iuf":
         raise DataError(f"{name} must hold real numbers, it has dtype {array.dtype}")
     if array.ndim not in (2, 3):

@@ -60,11 +60,21 @@ def ledoit_wolf(moments: Moments, *, exchangeable: bool = False) -> float:
     exchangeable : bool
         Whether the covariance is averaged over the exchange of the views first; less noise, so less
         shrinkage.
+
+    Raises
+    ------
+    ValueError
+        If fourth powers of the samples overflow or underflow.
     """
     Sxx, Syx, Syy = moments.covariances()
     d = _count_varying(Sxx, Syy)
     if d == 0:
         return 0.0
+    if not moments.has_fourth:
+        raise ValueError(
+            "shrinkage='ledoit-wolf' needs fourth powers of x and y, and their values are too "
+            f"{'small' if np.isfinite(moments.fourth).all() else 'large'} for that; rescale them"
+        )
     ff, gg, hh = np.diagonal(moments.fourth) / moments.n  # means of |x|^4, |y|^4, (x.y)^2
     fg = moments.fourth[0, 1] / moments.n
     a, b, c = moments.sums / moments.n

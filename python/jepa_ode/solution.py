@@ -168,12 +168,12 @@ class Solution(FrozenArrays):
         """Return an ``xarray.Dataset``: ``w`` [feature, time], status and evaluations [feature], parameters in ``attrs``.
 
         Times of the form [n, m] become the coordinate ``t`` of both dimensions. Needs xarray
-        (``pip install jepa-ode[xarray]``).
+        (``pip install "jepa-ode[xarray]"``).
         """
         try:
             import xarray
         except ImportError as error:
-            raise ImportError("to_xarray needs xarray: pip install jepa-ode[xarray]") from error
+            raise ImportError('to_xarray needs xarray: pip install "jepa-ode[xarray]"') from error
         coordinates: dict[str, Any] = {
             "lam": ("feature", self.spectrum.lam),
             "sigma2": ("feature", self.spectrum.sigma2),
@@ -204,12 +204,12 @@ class Solution(FrozenArrays):
     def to_dataframe(self) -> Any:
         """Return a tidy ``pandas.DataFrame``: one row per feature and time, with the parameters of the feature.
 
-        Needs pandas (``pip install jepa-ode[xarray]``).
+        Needs pandas (``pip install "jepa-ode[xarray]"``).
         """
         try:
             import pandas
         except ImportError as error:
-            raise ImportError("to_dataframe needs pandas: pip install jepa-ode[xarray]") from error
+            raise ImportError('to_dataframe needs pandas: pip install "jepa-ode[xarray]"') from error
         n, m = self.w.shape
         return pandas.DataFrame(
             {
@@ -224,7 +224,7 @@ class Solution(FrozenArrays):
     def plot(self, ax: Any = None) -> Any:
         """Plot the responses against time on ``ax`` (default: new axes) and return it.
 
-        Needs matplotlib (``pip install jepa-ode[plot]``).
+        Needs matplotlib (``pip install "jepa-ode[plot]"``).
         """
         from .plot import plot_solution
 

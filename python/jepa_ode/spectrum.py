@@ -184,12 +184,12 @@ class Spectrum(FrozenArrays):
         Raises
         ------
         ImportError
-            If xarray is not installed (``pip install jepa_ode[xarray]``).
+            If xarray is not installed (``pip install "jepa-ode[xarray]"``).
         """
         try:
             import xarray
         except ImportError as error:
-            raise ImportError("to_xarray needs xarray: pip install 'jepa_ode[xarray]'") from error
+            raise ImportError('to_xarray needs xarray: pip install "jepa-ode[xarray]"') from error
         variables: dict[str, Any] = {}
         for name in ("lam", "sigma2", "rho", "sigma2_y"):
             if getattr(self, name) is not None:

@@ -3,7 +3,7 @@
 Without ``ax`` a new figure is made. Nothing is shown and no global state is changed. Colour is
 rho: dark is predictable, light is noisy, grey is never learned. The two objectives differ in hue
 and in marker, so that figures survive printing in grey. Needs matplotlib (``pip install
-jepa-ode[plot]``).
+"jepa-ode[plot]"``).
 """
 
 from .style import OBJECTIVE_LABEL, rho_palette  # isort: skip  (says which extra is missing)

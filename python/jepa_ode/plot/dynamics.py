@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from ..flow import Flow
     from ..solution import Solution
 
+# More curves than this are drawn thin and see-through.
+_CROWD = 60
+
 
 def plot_responses(
     t: Any, w: Any, rho: Any, ax: Axes | None = None, *, linestyle: str = "-", colorbar: bool = True
@@ -44,13 +47,15 @@ def plot_responses(
     colormap, norm = rho_palette(rho)
     w, rho = np.asarray(w), np.asarray(rho)
     times = np.broadcast_to(np.asarray(t), w.shape)
+    width, alpha = (1.3, 1.0) if len(w) <= _CROWD else (0.6, 0.45)
     for i in np.argsort(rho):  # the predictable ones on top
         seen = times[i] > 0
         ax.plot(
             times[i][seen],
             w[i][seen],
             color=colormap(norm(rho[i])),
-            linewidth=1.3,
+            linewidth=width,
+            alpha=alpha,
             linestyle=linestyle,
         )
     if w.size and (times > 0).any():
@@ -174,14 +179,16 @@ def plot_check_final(checks: dict[str, TheoryCheck], ax: Axes | None = None) -> 
     top = 0.0
     for name, check in checks.items():
         predicted, integrated = check.final
+        hollow = name == "jepa"  # on top of MAE's filled markers
         ax.plot(
             predicted,
             integrated,
             OBJECTIVE_MARKER[name],
             color=OBJECTIVE_COLOR[name],
-            markersize=4.5,
+            markerfacecolor="none" if hollow else OBJECTIVE_COLOR[name],
+            markersize=6.0 if hollow else 4.5,
             linestyle="none",
-            alpha=0.85,
+            zorder=3 if hollow else 2,
             label=OBJECTIVE_LABEL[name],
         )
         top = max(top, float(np.nanmax(np.concatenate([predicted, integrated]), initial=0.0)))

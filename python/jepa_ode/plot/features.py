@@ -111,31 +111,16 @@ def plot_order(times_a: Any, times_b: Any, rho: Any, ax: Axes | None = None) -> 
     number(ax, ranks[0][shown], ranks[1][shown], shown + 1)
     for axis, each, end in ((ax.xaxis, times[0], ends[0]), (ax.yaxis, times[1], ends[1])):
         axis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        if not np.isfinite(each[either]).all():
-            line = ax.axvline if axis is ax.xaxis else ax.axhline
-            line(end + 0.04 * end + 0.75, color=FAINT, linewidth=0.8, linestyle=":")
-    if ends[0] < np.count_nonzero(either):
-        ax.annotate(
-            "never by JEPA",
-            (1, 0),
-            (-3, 4),
-            "axes fraction",
-            "offset points",
-            ha="right",
-            color=INK,
-            fontsize=8,
-        )
-    if ends[1] < np.count_nonzero(either):
-        ax.annotate(
-            "never by MAE",
-            (0, 1),
-            (4, -3),
-            "axes fraction",
-            "offset points",
-            va="top",
-            color=INK,
-            fontsize=8,
-        )
+        if np.isfinite(each[either]).all():
+            continue
+        edge, place = end + 0.04 * end + 0.75, end + 0.08 * end + 1
+        small: dict[str, Any] = {"color": INK, "fontsize": 8}
+        if axis is ax.xaxis:
+            ax.axvline(edge, color=FAINT, linewidth=0.8, linestyle=":")
+            ax.text(place, 1.01, "never by JEPA", ha="center", transform=ax.get_xaxis_transform(), **small)
+        else:
+            ax.axhline(edge, color=FAINT, linewidth=0.8, linestyle=":")
+            ax.text(1.01, place, "never by MAE", va="top", rotation=-90, transform=ax.get_yaxis_transform(), **small)
     return dress(ax, "place in JEPA's order", "place in MAE's order")
 
 
@@ -161,8 +146,9 @@ def plot_critical_times(times: dict[str, tuple[FloatArray, FloatArray]], rho: An
                 OBJECTIVE_MARKER[name],
                 color=OBJECTIVE_COLOR[name],
                 markerfacecolor=OBJECTIVE_COLOR[name] if filled else "none",
-                markersize=4.5,
+                markersize=4.5 if filled else 7.0,
                 linestyle="none",
+                zorder=2 if filled else 3,  # around the filled ones, and never hidden by them
                 label=f"{OBJECTIVE_LABEL[name]} {'exact' if filled else 'leading order'}",
             )
     ax.set_yscale("log")

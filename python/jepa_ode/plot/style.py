@@ -14,7 +14,7 @@ try:
     from matplotlib.colors import Colormap, ListedColormap, Normalize
     from matplotlib.ticker import LogLocator, NullFormatter
 except ImportError as _error:
-    raise ImportError("jepa_ode.plot needs matplotlib: pip install jepa-ode[plot]") from _error
+    raise ImportError('jepa_ode.plot needs matplotlib: pip install "jepa-ode[plot]"') from _error
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

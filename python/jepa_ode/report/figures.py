@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import plot
+from .._validate import FloatArray
+from ..analysis import order_correlation
+from .words import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +24,8 @@ __all__ = ["ReportFigure", "Section", "draw_sections"]
 
 # Half the width of a desktop page or the whole width of a phone: at 10 points the text is readable on both.
 _SIZE = (4.8, 3.6)
+# A rank correlation above which a caption speaks of a trend.
+_TREND = 0.6
 
 
 @dataclass(frozen=True)
@@ -82,11 +87,57 @@ def _features(analysis: Analysis) -> Section:
             _figure(
                 "Learning order, JEPA against MAE",
                 "One point per feature, coloured by rho as in the other figures; on the dashed line both learn it at the "
-                f"same place. Rank correlation of the orders: {analysis.order_correlation:.2f}.",
+                "same place." + _rank_correlation(analysis),
                 lambda ax: plot.plot_order(analysis.jepa.critical_time, analysis.mae.critical_time, spec.rho, ax),
             ),
         ),
     )
+
+
+def _rank_correlation(analysis: Analysis) -> str:
+    if not analysis.ranks:
+        return ""
+    return f" Rank correlation of the orders: {analysis.order_correlation:.2f}."
+
+
+def _by_rho(analysis: Analysis) -> float:
+    """Return how far JEPA learns in the order of falling rho: a rank correlation, 0 where there is none."""
+    return _along(analysis.jepa, analysis.spectrum.rho)
+
+
+def _along(learning: Learning, values: FloatArray) -> float:
+    """Return the rank correlation of an order with falling `values`; 0 for fewer than three features."""
+    if learning.order.size < 3:
+        return 0.0
+    value = order_correlation(learning.critical_time[learning.order], -values[learning.order])
+    return 0.0 if np.isnan(value) else value
+
+
+def _jepa_caption(analysis: Analysis) -> str:
+    trend = _by_rho(analysis)
+    first = ""
+    if trend > _TREND:
+        first = " The predictable (dark) come first."
+    elif trend < -_TREND:
+        first = " Here the less predictable (light) come first, because they are stronger."
+    return f"Each feature ends at rho to the power of the depth, the predictable (dark) highest.{first}"
+
+
+def _mae_caption(analysis: Analysis) -> str:
+    sentences = []
+    if _along(analysis.mae, analysis.spectrum.lam) > 0.95:
+        sentences.append("Features rise in the order of lambda.")
+    both = np.intersect1d(analysis.jepa.order, analysis.mae.order)
+    if both.size:
+        noisy = both[np.argmin(analysis.spectrum.rho[both])]
+        if analysis.mae.fixed_point[noisy] > 2 * analysis.jepa.fixed_point[noisy]:
+            sentences.append("Noisy (light) ones end far higher than in JEPA.")
+        ratio = float(np.median(analysis.jepa.critical_time[both] / analysis.mae.critical_time[both]))
+        if ratio > 3:
+            sentences.append(
+                f"Mind the time axis: in the median MAE learns a feature {number(ratio)} times as fast as JEPA."
+            )
+    return " ".join(sentences)
 
 
 def _dynamics(analysis: Analysis) -> Section:
@@ -108,13 +159,11 @@ def _dynamics(analysis: Analysis) -> Section:
         (
             responses(
                 analysis.jepa,
-                "Features rise one after the other, the predictable (dark) first and highest: each ends at rho to the power of "
-                "the depth.",
+                _jepa_caption(analysis),
             ),
             responses(
                 analysis.mae,
-                "Features rise in the order of lambda, and noisy (light) ones end far higher than in JEPA. Mind "
-                "the time axis: MAE is much faster than JEPA.",
+                _mae_caption(analysis),
             ),
         ),
     )
@@ -161,8 +210,8 @@ def _times(analysis: Analysis) -> Section:
         (
             _figure(
                 "Exact and leading order",
-                "Filled: exact. Open: leading order. Where they part, the formula misleads; JEPA's times climb steeply "
-                "as rho falls.",
+                "Filled: exact. Open: leading order. Where they part, the formula misleads."
+                + (" JEPA's times climb as rho falls." if _by_rho(analysis) > _TREND else ""),
                 lambda ax: plot.plot_critical_times(times, analysis.spectrum.rho, ax),
             ),
             _figure(
@@ -231,10 +280,10 @@ def _losses(analysis: Analysis) -> Section:
             "It ends higher than it began: the target moves with the encoder, so that the loss measures how much "
             "there is to predict and not how badly it is predicted."
             if name == "jepa"
-            else "The target is the data itself: the loss can only fall."
+            else "The target is the data itself" + (": the loss can only fall." if learning.objective.is_plain else ".")
         )
         if name == "jepa" and not flow.loss[0] < flow.loss[np.isfinite(flow.loss)][-1]:
-            caption = "With these options it ends lower than it began."
+            caption = "It ends lower than it began."
         figures.append(
             _figure(
                 f"{plot.OBJECTIVE_LABEL[name]}: loss of the network",

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..analysis import order_correlation
+from .cautions import options_at_work, theory_fails, too_few_samples
+from .words import LABEL, count, number, percent
 
 if TYPE_CHECKING:
     from .study import Analysis, Learning
 
-__all__ = ["Finding", "diagnostic_sentences", "findings", "limits"]
-
-LABEL = {"jepa": "JEPA", "mae": "MAE"}
+__all__ = ["Finding", "findings"]
 
 
 class Finding(NamedTuple):
@@ -25,78 +25,50 @@ class Finding(NamedTuple):
 
 
 def findings(analysis: Analysis) -> list[Finding]:
-    """Return the key findings, most important first."""
-    if not analysis.jepa.order.size and not analysis.mae.order.size:
-        text = (
-            "Neither JEPA nor MAE learns anything: no feature predicts y from x well enough to outgrow the start "
-            f"of {analysis.settings.eps:g}."
-        )
-        return [Finding("Learned", text)]
-    all_findings = [
-        Finding("Learned", _what(analysis)),
-        Finding("Order", _order(analysis)),
-        Finding("Time", _timing(analysis)),
-        Finding("Early stopping", _overlap(analysis)),
-        Finding("Noise", _suppression(analysis)),
-        Finding("Loss", _losses(analysis)),
-        Finding("Check", _check(analysis)),
+    """Return the key findings, most important first; what limits their worth comes before all."""
+    cautions = [
+        Finding("Samples", too_few_samples(analysis)),
+        Finding("Options", options_at_work(analysis)),
+        Finding("Theory", theory_fails(analysis)),
     ]
-    return [finding for finding in all_findings if finding.text]
+    predictions = [Finding("Learned", _nothing(analysis))]
+    if not predictions[0].text:
+        predictions = [
+            Finding("Learned", _what(analysis)),
+            Finding("Order", _order(analysis)),
+            Finding("Time", _timing(analysis)),
+            Finding("Early stopping", _overlap(analysis)),
+            Finding("Noise", _suppression(analysis)),
+        ]
+    if not analysis.settings.plain:
+        predictions = [Finding(topic, text and f"For the plain objectives: {text}") for topic, text in predictions]
+    measured = [Finding("Loss", _losses(analysis)), Finding("Check", _check(analysis))]
+    return [finding for finding in [*cautions, *predictions, *measured] if finding.text]
 
 
-def limits(analysis: Analysis) -> list[str]:
-    """Return what the reader should keep in mind: noise, barely learned features, cut-offs, options."""
-    spec, settings = analysis.spectrum, analysis.settings
-    texts = []
-    dropped = analysis.n_total - len(spec)
-    if dropped:
-        texts.append(
-            f"This report holds the {len(spec)} features that either objective learns first and leaves out "
-            f"{dropped} of {analysis.n_total}."
-        )
-    noise = int(np.count_nonzero(spec.lam <= 0))
-    if noise:
-        texts.append(
-            f"{_have(noise)} a covariance of zero or below: noise, or of opposite sign in the two views. On its own "
-            "such a feature is never learned."
-        )
-    vague = int(np.count_nonzero(~analysis.resolved & (spec.rho > 0)))
-    if vague:
-        texts.append(
-            f"{_have(vague)} a rho within two standard errors of zero: more pairs are needed to say whether there is "
-            "anything to learn."
-        )
-    for learning in analysis.learnings.values():
-        unborn = int(np.count_nonzero(learning.fixed_point > 0)) - learning.order.size
-        if unborn > 0:
-            texts.append(
-                f"{_have(unborn)} so low a fixed point in {_name(learning)} that {settings.fraction:g} of it is less than "
-                f"{settings.min_growth:g} times the start of {settings.eps:g}: not counted as learned."
-            )
-    notes = {name: learning.check.note for name, learning in analysis.learnings.items() if learning.check.note}
-    if len(notes) == 2 and notes["jepa"] == notes["mae"]:
-        texts.append(notes["jepa"])
-    else:
-        texts += [f"{LABEL[name]}: {note}" for name, note in notes.items()]
-    if not settings.plain:
-        changed = " and ".join(repr(each) for each in (settings.jepa, settings.mae) if not each.is_plain)
-        texts.append(
-            f"The matrix flow follows {changed}. The predictions have no such options: they are those of the plain objectives, "
-            "and where the two part is the effect of the options."
-        )
-    return texts
-
-
-def diagnostic_sentences(analysis: Analysis) -> list[str]:
-    """Return how far the data are from the assumptions, one sentence or two per line."""
-    diagnostic = analysis.spectrum.diagnostic
-    return [] if diagnostic is None else diagnostic.summary().splitlines()
+def _nothing(analysis: Analysis) -> str:
+    """Say why nothing is learned, if so."""
+    if analysis.jepa.order.size or analysis.mae.order.size:
+        return ""
+    lam, eps = analysis.spectrum.lam, analysis.settings.eps
+    text = "Neither JEPA nor MAE learns anything: "
+    if (lam < 0).all():
+        return text + "every feature has a negative covariance lambda. Has y the wrong sign?"
+    if (lam <= 0).all():
+        return text + "no feature has a positive covariance lambda."
+    highest = max(float(each.fixed_point.max()) for each in analysis.learnings.values())
+    if highest <= eps:
+        return text + f"the start of {eps:g} lies above every fixed point, of which the highest is {number(highest)}."
+    return text + (
+        f"no feature predicts y from x well enough to outgrow the start of {eps:g}; the highest fixed point is "
+        f"{number(highest)}."
+    )
 
 
 def _what(analysis: Analysis) -> str:
     spec, n = analysis.spectrum, len(analysis.spectrum)
     return (
-        f"Of {_count(n, 'feature')}, JEPA learns {analysis.jepa.order.size} and MAE {analysis.mae.order.size} "
+        f"Of {count(n, 'feature')}, JEPA learns {analysis.jepa.order.size} and MAE {analysis.mae.order.size} "
         f"(depth {analysis.settings.depth:g}, start {analysis.settings.eps:g}). "
         f"The most predictable one has rho = {spec.rho.max():.2f}."
     )
@@ -104,8 +76,9 @@ def _what(analysis: Analysis) -> str:
 
 def _order(analysis: Analysis) -> str:
     value = analysis.order_correlation
-    if math.isnan(value):
+    if not analysis.ranks:
         return ""
+    learned = np.union1d(analysis.jepa.order, analysis.mae.order)
     spec = analysis.spectrum
     if value > 0.95:
         verdict = "JEPA and MAE learn the features in nearly the same order"
@@ -117,20 +90,23 @@ def _order(analysis: Analysis) -> str:
         verdict = "The orders in which JEPA and MAE learn the features have nothing in common"
     else:
         verdict = "JEPA and MAE learn the features in opposite orders"
-    learned = np.union1d(analysis.jepa.order, analysis.mae.order)
     trend = order_correlation(-spec.lam[learned], -spec.rho[learned])
     if math.isnan(trend):
         return f"{verdict} (rank correlation {value:.2f})."
-    if trend > 0.6:
-        reason = "here features of high covariance lambda also have high rho"
-    elif trend < -0.6:
-        reason = "here features of high covariance lambda have low rho"
-    else:
-        reason = "here lambda and rho are only loosely related"
     return (
-        f"{verdict} (rank correlation {value:.2f}). JEPA looks at rho and lambda, MAE at lambda alone, and {reason} "
-        f"(rank correlation {trend:.2f})."
+        f"{verdict} (rank correlation {value:.2f}). JEPA looks at rho and lambda, MAE at lambda alone, and "
+        f"{_trend_in_words(trend, value)} (rank correlation {trend:.2f})."
     )
+
+
+def _trend_in_words(trend: float, alike: float) -> str:
+    if trend > 0.6:
+        return "here features of high covariance lambda also have high rho"
+    if trend >= -0.6:
+        return "here lambda and rho are only loosely related"
+    if alike > 0.6:
+        return "here, though lambda decides for both, features of high covariance lambda have low rho"
+    return "here features of high covariance lambda have low rho"
 
 
 def _timing(analysis: Analysis) -> str:
@@ -142,8 +118,8 @@ def _timing(analysis: Analysis) -> str:
         spreads.append((times[0], times[-1], times[-1] / times[0]))
     (first_j, last_j, ratio_j), (first_m, last_m, ratio_m) = spreads
     return (
-        f"JEPA needs t = {_number(first_j)} for its first feature and {_number(last_j)} for its last "
-        f"(a factor of {_number(ratio_j)}), MAE {_number(first_m)} and {_number(last_m)} (a factor of {_number(ratio_m)})."
+        f"JEPA needs t = {number(first_j)} for its first feature and {number(last_j)} for its last "
+        f"(a factor of {number(ratio_j)}), MAE {number(first_m)} and {number(last_m)} (a factor of {number(ratio_m)})."
     )
 
 
@@ -155,7 +131,7 @@ def _overlap(analysis: Analysis) -> str:
     if shared.coefficient[worst] == 1:
         return f"Stopped early after any number of features up to {shared.k[-1]}, the two have learned the same ones."
     return (
-        f"Stopped when each has learned {_count(int(shared.k[worst]), 'feature')}, they have {shared.shared[worst]} in common; "
+        f"Stopped when each has learned {count(int(shared.k[worst]), 'feature')}, they have {shared.shared[worst]} in common; "
         f"this is the stopping point where they differ most (representation overlap {shared.representation[worst]:.2f})."
     )
 
@@ -167,10 +143,14 @@ def _suppression(analysis: Analysis) -> str:
         return ""
     rho = analysis.spectrum.rho
     low = both[np.argmin(rho[both])]
+    jepa, mae = analysis.jepa.fixed_point[low], analysis.mae.fixed_point[low]
+    if rho[low] >= 1 or jepa >= mae:
+        return ""
+    depth = analysis.settings.depth
     return (
         f"The noisiest clear feature both learn (#{low + 1}, rho = {rho[low]:.2f}) ends at a response of "
-        f"{analysis.jepa.fixed_point[low]:.2g} in JEPA and {analysis.mae.fixed_point[low]:.2g} in MAE: JEPA suppresses "
-        f"what it cannot predict, by rho^{analysis.settings.depth:g}."
+        f"{jepa:.2g} in JEPA and {mae:.2g} in MAE: JEPA suppresses what it cannot predict"
+        + (f", by rho^{depth:g}." if depth > 1 else ".")
     )
 
 
@@ -194,42 +174,43 @@ def _losses(analysis: Analysis) -> str:
     return text
 
 
-def _check(analysis: Analysis) -> str:
-    parts = []
-    for learning in analysis.learnings.values():
-        comparison = learning.check.comparison
-        if comparison is None or not comparison.compared:
-            continue
-        parts.append(
-            f"{_name(learning)}: critical times off by {100 * comparison.median_error:.2g}% in the median over "
-            f"{_count(comparison.compared, 'feature')}, rank correlation of the orders {comparison.order_correlation:.3f}"
-        )
-    if not parts:
-        return ""
-    return f"The deep linear network itself was trained (gradient flow). {'; '.join(parts)}."
-
-
 def _change(start: float, end: float) -> str:
-    if end > start:
-        return f"rises from {_number(start)} to {_number(end)}"
-    return f"falls from {_number(start)} to {_number(end)}"
+    return f"{'rises' if end > start else 'falls'} from {number(start)} to {number(end)}"
 
 
-def _name(learning: Learning) -> str:
-    return LABEL[learning.objective.name]
+def _check(analysis: Analysis) -> str:
+    checks = [learning.check for learning in analysis.learnings.values()]
+    if all(check.flow is None for check in checks):
+        return f"Not made. {' '.join(dict.fromkeys(check.note for check in checks))}"
+    parts = [f"{LABEL[name]}: {_checked(learning)}" for name, learning in analysis.learnings.items()]
+    return f"The deep linear network itself was trained (gradient flow). {' '.join(parts)}"
 
 
-def _number(value: float) -> str:
-    """Three digits, no exponent where it can be avoided."""
-    if 0.001 <= abs(value) < 1e6:
-        digits = max(0, 2 - math.floor(math.log10(abs(value))))
-        return f"{round(float(value), digits if digits else -(math.floor(math.log10(abs(value))) - 2)):,.{digits}f}"
-    return f"{value:.3g}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def _have(number: int) -> str:
-    return "1 feature has" if number == 1 else f"{number} features have"
+def _checked(learning: Learning) -> str:
+    """Say how one objective's network compares with the prediction, its few sentences closed."""
+    check, comparison = learning.check, learning.check.comparison
+    if comparison is None:
+        return f"not trained. {check.note}"
+    predicted = learning.order.size
+    if check.flow and check.cut and comparison.predicted_time.min() > check.flow.t[-1]:
+        end = number(check.flow.t[-1])
+        return f"nothing to compare, the budget of work ended the flow at t = {end}, before any feature is learned."
+    if comparison.compared:
+        text = (
+            f"critical times off by {percent(comparison.median_error)} in the median and {percent(comparison.max_error)} "
+            f"at most over {comparison.compared} of {count(predicted, 'feature')}"
+        )
+        if comparison.ranks:
+            text += f", rank correlation of the orders {comparison.order_correlation:.3f}"
+    else:
+        text = (
+            f"none of {count(predicted, 'feature')} predicted to be learned is learned by the network in the time given"
+        )
+    if check.cut:
+        text += f" (the budget of work ended the flow at t = {number(check.flow.t[-1])})" if check.flow else ""
+    surprises = comparison.unexpected.size
+    if surprises:
+        names = ", ".join(f"#{check.features[i] + 1}" for i in comparison.unexpected[:5])
+        text += f"; the network also learned {count(surprises, 'feature')} that by the theory it never learns ({names}"
+        text += ", ...)" if surprises > 5 else ")"
+    return f"{text}."

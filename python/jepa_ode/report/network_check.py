@@ -22,7 +22,7 @@ from ..theory import fixed_point
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["NetworkCheck", "feature_loss", "run_network_check"]
+__all__ = ["NetworkCheck", "feature_loss", "no_check", "obstacle", "run_network_check"]
 
 _RTOL = 1e-5
 _TIMES = 241
@@ -48,6 +48,8 @@ class NetworkCheck(FrozenArrays):
         Loss of the scalar theory at the times of the flow.
     note : str
         What limits the check, in a sentence; empty when nothing does.
+    cut : bool
+        Whether the budget ended the flow before the last feature.
     """
 
     flow: Flow | None
@@ -55,11 +57,21 @@ class NetworkCheck(FrozenArrays):
     features: npt.NDArray[np.intp] = field(repr=False)
     loss: FloatArray | None = field(repr=False)
     note: str = ""
+    cut: bool = False
 
 
 def no_check(note: str) -> NetworkCheck:
     """Return the check that was not made, with the reason."""
     return NetworkCheck(None, None, np.zeros(0, dtype=np.intp), None, note)
+
+
+def obstacle(depth: float, times: FloatArray) -> str:
+    """Return why no network can be integrated, in a sentence; nothing when one can."""
+    if depth != int(depth):
+        return f"A network has a whole number of layers: there is no matrix flow of depth {depth:g}."
+    if not np.isfinite(times).any():
+        return "No feature is predicted to be learned, so that there is nothing to check."
+    return ""
 
 
 def run_network_check(
@@ -77,7 +89,7 @@ def run_network_check(
     budget: float,
     progress: Callable[[float], object],
 ) -> NetworkCheck:
-    """Integrate the network and compare it with the theory.
+    """Integrate the network and compare it with the theory; there must be no `obstacle`.
 
     Parameters
     ----------
@@ -97,12 +109,8 @@ def run_network_check(
     progress : callable
         Is told the fraction done.
     """
-    if depth != int(depth):
-        return no_check(f"A network has a whole number of layers: there is no matrix flow of depth {depth:g}.")
     spec, times = spec[features], times[features]
     learned = np.isfinite(times)
-    if not learned.any():
-        return no_check("No feature is predicted to be learned, so that there is nothing to check.")
     notes = []
     if projected:
         cov, spec = project(cov, spec)
@@ -139,6 +147,7 @@ def run_network_check(
         features=read_only(features),
         loss=feature_loss(spec, objective, response, depth, None if cov.Syy is None else float(np.trace(cov.Syy))),
         note=" ".join(notes),
+        cut=end < wanted,
     )
 
 

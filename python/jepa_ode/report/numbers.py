@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._core import build_info
-from .findings import diagnostic_sentences, findings, limits
+from .findings import findings
+from .limits import diagnostic_sentences, limits
 
 if TYPE_CHECKING:
     from .study import Analysis, Learning, Settings
@@ -82,7 +83,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
             "features_reported": len(analysis.spectrum),
             "features_clear": int(np.count_nonzero(analysis.resolved)),
         },
-        "order_correlation": analysis.order_correlation,
+        "order_correlation": analysis.order_correlation if analysis.ranks else None,
         **{name: _learning(learning) for name, learning in analysis.learnings.items()},
         "overlap": {each.name: getattr(shared, each.name) for each in dataclasses.fields(shared)},
         "diagnostic": {}
@@ -120,8 +121,11 @@ def _learning(learning: Learning) -> dict[str, Any]:
             "loss": check.flow.loss,
             "loss_predicted": check.loss,
             "features_compared": check.comparison.compared,
-            "order_correlation": check.comparison.order_correlation,
+            "order_correlation": check.comparison.order_correlation if check.comparison.ranks else None,
             "median_relative_error": check.comparison.median_error,
+            "largest_relative_error": check.comparison.max_error,
+            "features_learned_unexpectedly": check.features[check.comparison.unexpected] + 1,
+            "ended_by_budget": check.cut,
         }
     return result
 

@@ -12,8 +12,10 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from .figures import ReportFigure, Section, draw_sections
-from .findings import diagnostic_sentences, findings, limits
+from .findings import findings
+from .limits import diagnostic_sentences, limits
 from .numbers import feature_table, settings_as_dict, versions, write_csv, write_json
+from .words import number
 
 if TYPE_CHECKING:
     from .study import Analysis, Progress
@@ -34,7 +36,7 @@ def write_report(analysis: Analysis, folder: str | Path, *, progress: Progress |
     OSError
         If the folder cannot be written to.
     ImportError
-        Without matplotlib (``pip install jepa-ode[plot]``).
+        Without matplotlib (``pip install "jepa-ode[plot]"``).
 
     Examples
     --------
@@ -131,7 +133,7 @@ def _times_table(analysis: Analysis) -> str:
         heads += [f"{label} place", f"{label} <i>t</i>*", "leading"] + ["flow"] * flow[name]
     rows = []
     for i in range(len(analysis.spectrum)):
-        cells = [str(columns["feature"][i]), f"{columns['lambda'][i]:.3g}", f"{columns['rho'][i]:.3f}"]
+        cells = [str(columns["feature"][i]), number(columns["lambda"][i]), number(columns["rho"][i])]
         for name in ("jepa", "mae"):
             place = columns[f"{name}_place"][i]
             learned = place > 0
@@ -146,14 +148,29 @@ def _times_table(analysis: Analysis) -> str:
 
 
 def _time(value: float, never: str) -> str:
-    return f"{value:.4g}" if math.isfinite(value) else never
+    return number(value) if math.isfinite(value) else never
+
+
+def _setting(name: str, value: Any) -> str:
+    """Return a setting as one would say it."""
+    if value is None:
+        return {"threads": "all CPUs", "image_shape": "not images"}.get(name, "none")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return "x".join(str(each) for each in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _settings(analysis: Analysis) -> str:
     seconds = {name: f"{value:.2f} s" for name, value in analysis.seconds.items()}
     seconds["together"] = f"{sum(analysis.seconds.values()):.2f} s"
     groups: dict[str, dict[str, Any]] = {
-        "Settings": {name.replace("_", " "): value for name, value in settings_as_dict(analysis.settings).items()},
+        "Settings": {
+            name.replace("_", " "): _setting(name, value)
+            for name, value in settings_as_dict(analysis.settings).items()
+            if value != ""
+        },
         "Versions": versions(),
         "Run time": seconds,
     }

@@ -17,7 +17,7 @@ from ..covariances import Covariances
 from ..objectives import JEPA, MAE, Objective
 from ..solve import solve
 from ..theory import critical_time, fixed_point
-from .network_check import NetworkCheck, no_check, run_network_check
+from .network_check import NetworkCheck, no_check, obstacle, run_network_check
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -39,6 +39,8 @@ class Settings:
     ----------
     source, views : str
         Where the pairs come from, in words.
+    remark : str
+        A sentence on what was done to the data before, for the diagnostic.
     depth, eps, fraction : float
         Number of encoder layers; response at the start; threshold of "learned", a fraction of each
         feature's own fixed point.
@@ -68,6 +70,7 @@ class Settings:
 
     source: str = "arrays"
     views: str = "as given"
+    remark: str = ""
     depth: float = 2.0
     eps: float = 1e-2
     fraction: float = 0.5
@@ -174,6 +177,12 @@ class Analysis:
         return {"jepa": self.jepa, "mae": self.mae}
 
     @property
+    def ranks(self) -> bool:
+        """Whether `order_correlation` says something: it exists and is that of three features or more."""
+        learned = np.union1d(self.jepa.order, self.mae.order).size
+        return learned >= 3 and not np.isnan(self.order_correlation)
+
+    @property
     def resolved(self) -> npt.NDArray[np.bool_]:
         """Features whose rho lies more than two standard errors above zero. Shape [n]."""
         stderr = None if self.spectrum.diagnostic is None else self.spectrum.diagnostic.rho_stderr
@@ -214,21 +223,26 @@ def analyze(x: Any, y: Any, settings: Settings | None = None, *, progress: Progr
         shared = overlap(spec, **_learned_means(settings))
     learnings = {}
     for name, objective in (("jepa", settings.jepa), ("mae", settings.mae)):
+        learnings[name] = replace(predicted[name], objective=objective)
+        reason = "The matrix flow was not asked for."
+        if settings.flow:
+            reason = obstacle(settings.depth, predicted[name].critical_time[taking_part])
+        if reason:
+            learnings[name] = replace(learnings[name], check=no_check(reason))
+            continue
         with clock.stage(f"{name} matrix flow") as done:
-            check = no_check("The matrix flow was not asked for.")
-            if settings.flow:
-                check = run_network_check(
-                    cov,
-                    spec,
-                    objective,
-                    predicted[name].critical_time,
-                    **_learned_means(settings),
-                    features=taking_part,
-                    projected=len(cov.Sxx) > settings.flow_features,
-                    budget=settings.flow_budget,
-                    progress=done,
-                )
-            learnings[name] = replace(predicted[name], objective=objective, check=check)
+            check = run_network_check(
+                cov,
+                spec,
+                objective,
+                predicted[name].critical_time,
+                **_learned_means(settings),
+                features=taking_part,
+                projected=len(cov.Sxx) > settings.flow_features,
+                budget=settings.flow_budget,
+                progress=done,
+            )
+        learnings[name] = replace(learnings[name], check=check)
     return Analysis(
         settings=settings,
         covariances=cov,
