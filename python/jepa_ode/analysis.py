@@ -171,18 +171,22 @@ class TheoryCheck(FrozenArrays):
     @property
     def compared(self) -> int:
         """Number of features that both prediction and flow learn within the record."""
-        return int(np.count_nonzero(np.isfinite(self.relative_error)))
+        return self._errors.size
+
+    @property
+    def _errors(self) -> FloatArray:
+        return np.abs(self.relative_error[np.isfinite(self.relative_error)])
 
     @property
     def median_error(self) -> float:
         """Median of ``|relative_error|`` over the features compared; NaN when there is none."""
-        errors = np.abs(self.relative_error[np.isfinite(self.relative_error)])
+        errors = self._errors
         return float(np.median(errors)) if errors.size else math.nan
 
     @property
     def max_error(self) -> float:
         """Largest ``|relative_error|`` over the features compared; NaN when there is none."""
-        errors = np.abs(self.relative_error[np.isfinite(self.relative_error)])
+        errors = self._errors
         return float(errors.max()) if errors.size else math.nan
 
     @property

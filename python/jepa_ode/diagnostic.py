@@ -21,6 +21,8 @@ __all__ = ["Diagnostic", "diagnose"]
 StderrMethod: TypeAlias = Literal["samples", "normal"]
 
 # The setting in which the accuracy that a coupling implies was measured.
+# Asymmetry and coupling above which the views are not exchangeable, the features not on their own.
+NOT_EXCHANGEABLE, STRONG_COUPLING = 0.3, 0.25
 _AT_MODERATE_STARTS = "for starts around eps = 0.05 (measured at depth 2)"
 
 
@@ -157,7 +159,7 @@ class Diagnostic(FrozenArrays):
             text += ": whether the views are exchangeable, as the theory assumes, cannot be judged from so few samples."
         elif self.asymmetry <= (1e-6 if expected is None else max(1e-6, 1.5 * expected)):
             text += ": the views look exchangeable in what they share, as the theory assumes."
-        elif self.asymmetry < 0.3:
+        elif self.asymmetry < NOT_EXCHANGEABLE:
             text += ": the views are not quite exchangeable, and the features are those of the symmetric part."
         else:
             text += (
@@ -191,7 +193,7 @@ class Diagnostic(FrozenArrays):
             text += "each feature obeys its own equation, and the theory is exact on paper."
         elif self.coupling < 0.1:
             text += f"coupling is weak, and {_AT_MODERATE_STARTS} the theory's times are right within about 1%."
-        elif self.coupling < 0.25:
+        elif self.coupling < STRONG_COUPLING:
             text += (
                 f"coupling is moderate, and {_AT_MODERATE_STARTS} the theory's times are off by up to 10% and "
                 "neighbours swap."

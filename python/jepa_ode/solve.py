@@ -21,7 +21,7 @@ from ._validate import (
 from .objectives import ObjectiveLike, as_objective, require_plain
 from .solution import Solution, describe
 from .spectrum import Spectrum
-from .theory import TimeUnit, feature_equation
+from .theory import TimeUnit, as_spectrum, feature_equation
 
 __all__ = ["solve"]
 
@@ -120,8 +120,7 @@ def solve(
     >>> bool(abs(rk.w / sol.w - 1).max() < 1e-7)
     True
     """
-    if not isinstance(spec, Spectrum):
-        raise TypeError(f"spec must be a jepa_ode.Spectrum, got {type(spec).__name__}")
+    spec = as_spectrum(spec)
     n = len(spec)
     objective = as_objective(objective)
     require_plain(objective, "solve")

@@ -40,7 +40,8 @@ def feature_equation(objective: Objective, depth: Any, time_unit: Any) -> Featur
     return FeatureEquation(objective.code, number, number if unit == "rescaled" else 1.0)
 
 
-def _spectrum(spec: Any) -> Spectrum:
+def as_spectrum(spec: Any) -> Spectrum:
+    """Return ``spec``, or raise TypeError unless it is a Spectrum."""
     if not isinstance(spec, Spectrum):
         raise TypeError(f"spec must be a jepa_ode.Spectrum, got {type(spec).__name__}")
     return spec
@@ -79,7 +80,7 @@ def fixed_point(spec: Spectrum, objective: ObjectiveLike, *, depth: float) -> Fl
     >>> jo.fixed_point(spec, "mae", depth=1).round(6)
     array([0.894427, 0.707107, 0.      ])
     """
-    spec = _spectrum(spec)
+    spec = as_spectrum(spec)
     objective = as_objective(objective)
     require_plain(objective, "fixed_point")
     unit: TimeUnit = "rescaled" if isinstance(objective, MAE) else "flow"
@@ -129,7 +130,7 @@ def time_to_reach(
     >>> jo.time_to_reach(spec, "jepa", depth=1, eps=0.5, w=[0.6, 0.25]).round(6)
     array([2.262861, 6.      ])
     """
-    spec = _spectrum(spec)
+    spec = as_spectrum(spec)
     objective = as_objective(objective)
     require_plain(objective, "time_to_reach")
     equation = feature_equation(objective, depth, time_unit)
@@ -206,7 +207,7 @@ def critical_time(
     >>> jo.critical_time(spec, "mae", depth=2, eps=1e-2, method="leading").round(8)
     array([14.28571429])
     """
-    spec = _spectrum(spec)
+    spec = as_spectrum(spec)
     objective = as_objective(objective)
     require_plain(objective, "critical_time")
     equation = feature_equation(objective, depth, time_unit)

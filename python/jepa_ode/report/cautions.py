@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..diagnostic import NOT_EXCHANGEABLE, STRONG_COUPLING
 from .words import LABEL, count, number, percent
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ __all__ = ["options_at_work", "theory_fails", "too_few_samples"]
 _SAMPLES_PER_FEATURE = 5
 # A prediction that does worse on the network does not describe it.
 _ORDER, _MEDIAN_ERROR = 0.8, 0.2
-# Above these the diagnostic speaks of strong coupling and of views that are not exchangeable.
-_STRONG_COUPLING, _ASYMMETRY = 0.25, 0.3
 
 
 def too_few_samples(analysis: Analysis) -> str:
@@ -66,9 +65,9 @@ def _fails(check: TheoryCheck) -> bool:
 
 def _reason(analysis: Analysis) -> str:
     diagnostic = analysis.spectrum.diagnostic
-    if diagnostic is not None and diagnostic.coupling >= _STRONG_COUPLING:
+    if diagnostic is not None and diagnostic.coupling >= STRONG_COUPLING:
         return f"The likely reason: the features couple strongly ({percent(diagnostic.coupling)})."
-    if diagnostic is not None and diagnostic.asymmetry >= _ASYMMETRY:
+    if diagnostic is not None and diagnostic.asymmetry >= NOT_EXCHANGEABLE:
         return (
             f"The likely reason: the views are not exchangeable (Syx differs from its transpose by "
             f"{percent(diagnostic.asymmetry)}), and the features are those of its symmetric part alone."
