@@ -13,13 +13,11 @@ Ensemble ensemble(const Array& lambda, const Array& sigma2, const Array& eps) {
   return {lambda.data(), sigma2.data(), eps.data(), static_cast<std::size_t>(lambda.size())};
 }
 
-MasterCurve master_curve(int objective, double depth) {
-  return MasterCurve(objective == 0 ? Objective::jepa : Objective::mae, depth);
-}
+Objective objective_of(int code) { return code == 0 ? Objective::jepa : Objective::mae; }
 
 py::tuple solve(const Array& lambda, const Array& sigma2, const Array& eps, double depth, int objective, const Array& t,
                 unsigned threads) {
-  const MasterCurve curve = master_curve(objective, depth);
+  const auto curve = ExactCurve::of(objective_of(objective), depth);
   const bool row_per_feature = t.ndim() == 2;
   const py::ssize_t n_times = t.shape(t.ndim() - 1);
   Array w({lambda.size(), n_times});
@@ -30,7 +28,7 @@ py::tuple solve(const Array& lambda, const Array& sigma2, const Array& eps, doub
   double* out = w.mutable_data();
   Status* codes = reinterpret_cast<Status*>(status.mutable_data());
   run_without_gil([&](Interrupt& interrupt) {
-    solve_exact(curve, features, times, static_cast<std::size_t>(n_times), row_per_feature, threads, interrupt, out,
+    solve_exact(*curve, features, times, static_cast<std::size_t>(n_times), row_per_feature, threads, interrupt, out,
                 codes);
   });
   return py::make_tuple(w, status);
@@ -38,27 +36,27 @@ py::tuple solve(const Array& lambda, const Array& sigma2, const Array& eps, doub
 
 Array reach(const Array& lambda, const Array& sigma2, const Array& eps, double depth, int objective, const Array& w,
             unsigned threads) {
-  const MasterCurve curve = master_curve(objective, depth);
+  const auto curve = ExactCurve::of(objective_of(objective), depth);
   Array t(lambda.size());
   const Ensemble features = ensemble(lambda, sigma2, eps);
   const double* target = w.data();
   double* out = t.mutable_data();
-  run_without_gil([&](Interrupt& interrupt) { time_to_reach(curve, features, target, threads, interrupt, out); });
+  run_without_gil([&](Interrupt& interrupt) { time_to_reach(*curve, features, target, threads, interrupt, out); });
   return t;
 }
 
 Array critical(const Array& lambda, const Array& sigma2, const Array& eps, double depth, int objective, double fraction,
                unsigned threads) {
-  const MasterCurve curve = master_curve(objective, depth);
+  const auto curve = ExactCurve::of(objective_of(objective), depth);
   Array t(lambda.size());
   const Ensemble features = ensemble(lambda, sigma2, eps);
   double* out = t.mutable_data();
-  run_without_gil([&](Interrupt& interrupt) { critical_time(curve, features, fraction, threads, interrupt, out); });
+  run_without_gil([&](Interrupt& interrupt) { critical_time(*curve, features, fraction, threads, interrupt, out); });
   return t;
 }
 
 Array fixed(const Array& lambda, const Array& sigma2, double depth, int objective) {
-  const MasterCurve curve = master_curve(objective, depth);
+  const MasterCurve curve(objective_of(objective), depth);
   Array w(lambda.size());
   for (py::ssize_t i = 0; i < lambda.size(); ++i) {
     w.mutable_data()[i] = fixed_point(curve, lambda.data()[i], sigma2.data()[i]);

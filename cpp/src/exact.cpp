@@ -1,3 +1,8 @@
+// Strategy. Features are taken in blocks: motion.hpp sorts a block by branch and finds what does not depend on time.
+// Then a response is one look into the branch's table. Lanes are consecutive times of a feature, whose bins are the
+// same or neighbours; with few times they are features instead. Either way a lane computes the same bits: a value
+// depends neither on the other times nor on the other features. Numbers out of the tables' reach go through
+// FeatureCurve.
 #include "jepa_ode/exact.hpp"
 
 #include <algorithm>
@@ -7,54 +12,282 @@
 #include <vector>
 
 #include "jepa_ode/feature_curve.hpp"
+#include "jepa_ode/motion.hpp"
+#include "jepa_ode/pack_math.hpp"
 
 namespace jepa_ode {
 
-void solve_exact(const MasterCurve& curve, const Ensemble& features, const double* times, std::size_t n_times,
-                 bool row_per_feature, unsigned threads, Interrupt& interrupt, double* w, Status* status) {
-  std::fill(status, status + features.size, Status::ok);
-  if (n_times == 0) return;
-  // Pieces of (feature, time) pairs, some milliseconds long whatever the depth: Ctrl-C is heard between them.
-  const std::size_t grain = 1 + static_cast<std::size_t>(4096 / (1 + curve.p / 64));
-  const std::size_t count = features.size * n_times;
-  std::vector<std::uint8_t> overflowed(count / grain + 1);  // per piece: two pieces of a row must not write one status
-  parallel_for(count, grain, threads, interrupt, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t k = begin; k < end;) {
-      const std::size_t i = k / n_times;
-      const FeatureCurve feature(curve, features.lambda[i], features.sigma2[i], features.eps[i]);
-      const std::size_t stop = std::min(end, (i + 1) * n_times);
-      const double* row = row_per_feature ? times + i * n_times : times;
-      for (; k < stop; ++k) {
-        w[k] = feature.response(row[k - i * n_times]);
-        if (!std::isfinite(w[k])) {  // responses beyond the largest double: the fixed point of a deep encoder can be
-          w[k] = std::numeric_limits<double>::quiet_NaN();
-          overflowed[begin / grain] = 1;
+namespace {
+
+// What a pack of features, or a feature of all lanes, needs to know of itself.
+struct Lanes {
+  Pack start, rate, scale, eps, low, high;  // responses stay within [low, high]
+};
+
+// The responses of each kind of motion at times below its end.
+
+template <Branch branch>
+class Tabulated {
+ public:
+  explicit Tabulated(ExactCurve& curve) : rows_(curve.table(branch).rows()) {}
+
+  // With `ordered` lanes the times of the lanes do not fall, so neither do their bins.
+  template <bool ordered>
+  Pack response(const Lanes& lane, Pack t) const noexcept {
+    const Pack w = lane.scale * value<ordered>(fma(lane.rate, t, lane.start));
+    return max(min(w, lane.high), lane.low);
+  }
+
+ private:
+  static constexpr int place_bits = 52 - CurveTable::bin_bits;
+  static constexpr std::int64_t place_mask = (std::int64_t{1} << place_bits) - 1;
+  static constexpr std::int64_t exponent_of_one = std::int64_t{1023};
+
+  // y at tau (curve_table.hpp).
+  template <bool ordered>
+  Pack value(Pack tau) const noexcept {
+    const Pack g = branch == Branch::rise ? abs(tau) + pack(CurveTable::rise_offset) : tau;
+    const IntPack bits = bits_of(g);
+    IntPack row =
+        (bits >> place_bits) + int_pack(CurveTable::row_of(branch, 0) - (exponent_of_one << CurveTable::bin_bits));
+    if constexpr (branch == Branch::rise) row -= (tau > pack(0.0)) & int_pack(CurveTable::rows_past_rise);
+    const Pack place =
+        from_bits((bits & int_pack(place_mask)) | int_pack(exponent_of_one << 52)) - pack(1 + CurveTable::half_bin);
+    if (ordered && row[0] == row[lanes - 1]) {
+      const double* const c = rows_ + 8 * row[0];
+      Pack sum = pack(c[7]);
+      for (std::size_t k = 7; k-- > 0;) sum = fma(sum, place, pack(c[k]));
+      return sum;
+    }
+    Pack c[8];
+    load_rows(rows_, row, c);
+    Pack sum = c[7];
+    for (std::size_t k = 7; k-- > 0;) sum = fma(sum, place, c[k]);
+    return sum;
+  }
+
+  const double* rows_;
+};
+
+// MAE at depth 1: v' = +-v (1 -+ v) in tau = 2 |lambda| t has (w/eps)^2 = 1 / (e^-tau + v0 (1 - e^-tau)) for lambda >
+// 0, e^-tau / (1 + v0 (1 - e^-tau)) for lambda < 0.
+template <bool decays>
+class Logistic {
+ public:
+  explicit Logistic(ExactCurve&) noexcept {}
+
+  template <bool>
+  Pack response(const Lanes& lane, Pack t) const noexcept {
+    const Reduced x = reduce({pack(-0.5) * (lane.rate * t), pack(0.0)});
+    const Pack power = ldexp(pack(1.0), x.exponent);
+    const Pack scaled_expm1 = power * (x.r.hi + expm1_rest(x.r.hi));
+    const Pack half = power + scaled_expm1, gone = (pack(1.0) - power) - scaled_expm1;  // e^(-tau/2), 1 - e^(-tau/2)
+    const Pack restored = lane.start * (gone * (pack(1.0) + half));                     // v0 (1 - e^-tau)
+    const Pack w = decays ? lane.eps * half / sqrt(pack(1.0) + restored) : lane.eps / sqrt(fma(half, half, restored));
+    return max(min(w, lane.high), lane.low);
+  }
+};
+
+// lambda = 0: u' = -sigma^2 u^(2L+1) has (eps/w)^2 = 1 + 2 L sigma^2 eps^2 t (THEORY.md 2).
+class Algebraic {
+ public:
+  explicit Algebraic(ExactCurve&) noexcept {}
+
+  template <bool>
+  Pack response(const Lanes& lane, Pack t) const noexcept {
+    return lane.eps / sqrt(fma(lane.rate, t, pack(1.0)));
+  }
+};
+
+constexpr bool decays(Kind kind) noexcept {
+  return kind == Kind::decay || kind == Kind::logistic_decay || kind == Kind::algebraic;
+}
+
+// The times of one piece of work: for all features or one row per feature.
+struct Times {
+  const double* values;
+  std::size_t row_length;  // between rows of `values` and of the responses
+  std::size_t begin, end;  // of each row
+  bool row_per_feature;
+
+  const double* row(std::size_t feature) const noexcept {
+    return values + (row_per_feature ? feature * row_length : 0);
+  }
+};
+
+// Writes the responses of the features [begin, end) at some times.
+template <class Real>
+class Piece {
+ public:
+  Piece(ExactCurve& curve, const Ensemble& features, const Times& times, Real* w)
+      : curve_(curve), features_(features), times_(times), w_(w) {}
+
+  // Whether a response was too large.
+  bool write(std::size_t begin, std::size_t end) {
+    double last_time = 0.0;
+    for (std::size_t i = begin; i < (times_.row_per_feature ? end : begin + 1); ++i) {
+      last_time = std::max(last_time, times_.row(i)[times_.end - 1]);
+    }
+    const Motions motions(curve_, features_, begin, end, last_time);
+    write<Kind::rise, Tabulated<Branch::rise>>(motions);
+    write<Kind::fall, Tabulated<Branch::fall>>(motions);
+    write<Kind::decay, Tabulated<Branch::decay>>(motions);
+    write<Kind::logistic, Logistic<false>>(motions);
+    write<Kind::logistic_decay, Logistic<true>>(motions);
+    write<Kind::algebraic, Algebraic>(motions);
+    for (const std::size_t i : motions.others) write_slowly(i, times_.begin);
+    return overflowed_;
+  }
+
+ private:
+  template <Kind kind, class Law>
+  void write(const Motions& motions) {
+    const Motion& motion = motions[kind];
+    if (motion.size() == 0) return;
+    const Law law(curve_);
+    if (times_.end - times_.begin < lanes) {
+      for (std::size_t k = 0; k < motion.size(); k += lanes) write_features<kind>(law, motion, k);
+    } else {
+      for (std::size_t k = 0; k < motion.size(); ++k) write_row<kind>(law, motion, k);
+    }
+  }
+
+  template <Kind kind>
+  static Lanes bounded(Pack start, Pack rate, Pack scale, Pack eps) noexcept {
+    const Pack limit = decays(kind) ? pack(0.0) : scale;
+    return {start, rate, scale, eps, min(eps, limit), max(eps, limit)};
+  }
+
+  // Lanes are times of feature k.
+  template <Kind kind, class Law>
+  void write_row(const Law& law, const Motion& motion, std::size_t k) {
+    const std::size_t i = motion.feature[k];
+    const Lanes lane =
+        bounded<kind>(pack(motion.start[k]), pack(motion.rate[k]), pack(motion.scale[k]), pack(motion.eps[k]));
+    const double* const t = times_.row(i);
+    Real* const w = w_ + i * times_.row_length;
+    std::size_t j = times_.begin;
+    for (; j < times_.end && t[j] == 0; ++j) w[j] = static_cast<Real>(motion.eps[k]);  // to the last bit
+    const auto stop = t[times_.end - 1] < motion.end[k]
+                          ? times_.end
+                          : static_cast<std::size_t>(std::lower_bound(t + j, t + times_.end, motion.end[k]) - t);
+    for (; j + lanes <= stop; j += lanes) store(w + j, law.template response<true>(lane, load(t + j)));
+    if (j < stop) {  // fewer than a pack: the last time stands in for those that are missing
+      double padded[lanes];
+      Real responses[lanes];
+      for (std::size_t n = 0; n < lanes; ++n) padded[n] = t[std::min(j + n, stop - 1)];
+      store(responses, law.template response<true>(lane, load(padded)));
+      std::copy_n(responses, stop - j, w + j);
+    }
+    if (decays(kind)) {
+      write_slowly(i, stop);
+    } else {
+      std::fill(w + stop, w + times_.end, static_cast<Real>(motion.scale[k]));
+    }
+  }
+
+  // Lanes are features k, k + 1, ...
+  template <Kind kind, class Law>
+  void write_features(const Law& law, const Motion& motion, std::size_t k) {
+    const std::size_t count = std::min(lanes, motion.size() - k);
+    const auto load_padded = [&](const std::vector<double>& values) {
+      double padded[lanes];
+      for (std::size_t n = 0; n < lanes; ++n) padded[n] = values[k + std::min(n, count - 1)];
+      return load(padded);
+    };
+    const Lanes lane = bounded<kind>(load_padded(motion.start), load_padded(motion.rate), load_padded(motion.scale),
+                                     load_padded(motion.eps));
+    for (std::size_t j = times_.begin; j < times_.end; ++j) {
+      double t[lanes] = {};
+      Real responses[lanes];
+      for (std::size_t n = 0; n < count; ++n) t[n] = std::min(times_.row(motion.feature[k + n])[j], motion.end[k + n]);
+      store(responses, law.template response<false>(lane, load(t)));
+      for (std::size_t n = 0; n < count; ++n) {
+        const std::size_t i = motion.feature[k + n];
+        Real& w = w_[i * times_.row_length + j];
+        w = t[n] == 0 ? static_cast<Real>(motion.eps[k + n]) : responses[n];
+        if (t[n] < motion.end[k + n]) continue;
+        if (decays(kind)) {
+          write_slowly(i, j);
+        } else {
+          w = static_cast<Real>(motion.scale[k + n]);
         }
       }
     }
+  }
+
+  // Responses of feature i from time j on, one by one.
+  void write_slowly(std::size_t i, std::size_t j) {
+    if (j == times_.end) return;
+    const FeatureCurve feature(curve_.curve(), features_.lambda[i], features_.sigma2[i], features_.eps[i]);
+    for (; j < times_.end; ++j) {
+      Real& w = w_[i * times_.row_length + j];
+      w = static_cast<Real>(feature.response(times_.row(i)[j]));
+      if (!std::isfinite(w)) {  // beyond the largest number: the fixed point of a deep encoder can be
+        w = std::numeric_limits<Real>::quiet_NaN();
+        overflowed_ = true;
+      }
+    }
+  }
+
+  ExactCurve& curve_;
+  const Ensemble& features_;
+  const Times times_;
+  Real* w_;
+  bool overflowed_ = false;
+};
+
+}  // namespace
+
+template <class Real>
+void solve_exact(ExactCurve& curve, const Ensemble& features, const double* times, std::size_t n_times,
+                 bool row_per_feature, unsigned threads, Interrupt& interrupt, Real* w, Status* status) {
+  std::fill(status, status + features.size, Status::ok);
+  if (n_times == 0 || features.size == 0) return;
+  // Pieces of some milliseconds at most, however slow the way: Ctrl-C is heard between them.
+  const double cost = curve.tabulated() ? 1.0 : 16 * (1 + curve.curve().p / 64);  // of a response
+  const std::size_t piece_size = 1 + static_cast<std::size_t>(32768 / cost);
+  const std::size_t block_times = std::min(n_times, (piece_size + lanes - 1) / lanes * lanes);
+  const std::size_t block_features = std::clamp<std::size_t>(piece_size / block_times, 1, 4096);
+  const std::size_t rows = (features.size - 1) / block_features + 1, columns = (n_times - 1) / block_times + 1;
+  std::vector<std::uint8_t> overflowed(rows * columns);  // per piece: two pieces of a row must not write one status
+  parallel_for(rows * columns, 1, threads, interrupt, [&](std::size_t piece, std::size_t) {
+    const std::size_t row = piece / columns * block_features, column = piece % columns * block_times;
+    const Times part{times, n_times, column, std::min(n_times, column + block_times), row_per_feature};
+    overflowed[piece] = Piece<Real>(curve, features, part, w).write(row, std::min(features.size, row + block_features));
   });
   for (std::size_t piece = 0; piece < overflowed.size(); ++piece) {
     if (!overflowed[piece]) continue;
-    for (std::size_t k = piece * grain; k < std::min(count, (piece + 1) * grain); ++k) {
-      if (std::isnan(w[k])) status[k / n_times] = Status::not_finite;
+    const std::size_t row = piece / columns * block_features;
+    for (std::size_t i = row; i < std::min(features.size, row + block_features); ++i) {
+      const Real* const responses = w + i * n_times;
+      if (std::any_of(responses, responses + n_times, [](Real x) { return std::isnan(x); })) {
+        status[i] = Status::not_finite;
+      }
     }
   }
 }
 
-void time_to_reach(const MasterCurve& curve, const Ensemble& features, const double* w, unsigned threads,
-                   Interrupt& interrupt, double* t) {
+template void solve_exact(ExactCurve&, const Ensemble&, const double*, std::size_t, bool, unsigned, Interrupt&, double*,
+                          Status*);
+template void solve_exact(ExactCurve&, const Ensemble&, const double*, std::size_t, bool, unsigned, Interrupt&, float*,
+                          Status*);
+
+void time_to_reach(ExactCurve& curve, const Ensemble& features, const double* w, unsigned threads, Interrupt& interrupt,
+                   double* t) {
   parallel_for(features.size, 512, threads, interrupt, [&](std::size_t begin, std::size_t end) {
     for (std::size_t i = begin; i < end; ++i) {
-      t[i] = FeatureCurve(curve, features.lambda[i], features.sigma2[i], features.eps[i]).time_to_reach(w[i]);
+      t[i] = FeatureCurve(curve.curve(), features.lambda[i], features.sigma2[i], features.eps[i]).time_to_reach(w[i]);
     }
   });
 }
 
-void critical_time(const MasterCurve& curve, const Ensemble& features, double fraction, unsigned threads,
-                   Interrupt& interrupt, double* t) {
+void critical_time(ExactCurve& curve, const Ensemble& features, double fraction, unsigned threads, Interrupt& interrupt,
+                   double* t) {
   parallel_for(features.size, 512, threads, interrupt, [&](std::size_t begin, std::size_t end) {
     for (std::size_t i = begin; i < end; ++i) {
-      t[i] = FeatureCurve(curve, features.lambda[i], features.sigma2[i], features.eps[i]).time_to_fraction(fraction);
+      t[i] = FeatureCurve(curve.curve(), features.lambda[i], features.sigma2[i], features.eps[i])
+                 .time_to_fraction(fraction);
     }
   });
 }

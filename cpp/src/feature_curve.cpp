@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "jepa_ode/pack_math.hpp"
+
 namespace jepa_ode {
 
 namespace {
@@ -74,7 +76,7 @@ FeatureCurve::FeatureCurve(const MasterCurve& curve, double lambda, double sigma
     motion_ = Motion::decay;
     return;
   }
-  fixed_point_ = exp(log_fixed_point_).value();
+  fixed_point_ = jepa_ode::fixed_point(curve, lambda, sigma2);
   start_ = exp(log_start_).value();
   if (log_start_.hi == 0) return;
   if (log_start_.hi > 0) {
@@ -389,7 +391,12 @@ double FeatureCurve::fall_duration(double scaled_integral, DoubleDouble log_w, d
 }
 
 double fixed_point(const MasterCurve& curve, double lambda, double sigma2) noexcept {
-  return lambda > 0 ? exp(log_quotient(lambda, sigma2) * curve.depth_over_q).value() : 0.0;
+  if (lambda <= 0) return 0.0;
+  if (ordinary(lambda) && ordinary(sigma2) && ordinary(lambda / sigma2)) {  // as motion.cpp takes it, to the last bit
+    const PackPair log_w = log_quotient(pack(lambda), pack(sigma2)) * curve.depth_over_q;
+    if (std::abs(log_w.hi[0]) < largest_exponent) return exp(log_w)[0];
+  }
+  return exp(log_quotient(lambda, sigma2) * curve.depth_over_q).value();
 }
 
 }  // namespace jepa_ode

@@ -41,6 +41,19 @@ double polynomial(const std::vector<double>& coefficients, double x) noexcept {
   return polynomial(coefficients, x, coefficients.size());
 }
 
+// Horner's rule with the roundings of every step carried along (Langlois and Louvet's compensated scheme): where the
+// last of many terms lead, the plain one would raise the roundings of x^n to as many units as there are terms.
+double compensated_polynomial(const std::vector<double>& coefficients, double x) noexcept {
+  double sum = 0.0, correction = 0.0;
+  for (std::size_t k = coefficients.size(); k-- > 0;) {
+    const DoubleDouble product = two_product(sum, x);
+    const DoubleDouble total = two_sum(product.hi, coefficients[k]);
+    sum = total.hi;
+    correction = correction * x + (product.lo + total.lo);
+  }
+  return sum + correction;
+}
+
 // The sum of a power series at 0 <= x <= 1/2.
 double series(const std::vector<double>& coefficients, double x) noexcept {
   return polynomial(coefficients, x, terms_that_count(x));
@@ -72,7 +85,8 @@ std::vector<double> reciprocals(int count, double alpha, int skip, bool alternat
 
 }  // namespace
 
-PoleIntegral::PoleIntegral(double g) : g_(g), pole_radius_(std::min(0.5, 1 / (g + 1))) {
+// Beyond the radius, the constant and the logarithm of near_pole would cancel to much less than either.
+PoleIntegral::PoleIntegral(double g) : g_(g), pole_radius_(g <= 1.25 ? std::min(0.5, 1 / (g + 1)) : 0.5 / (g + 1)) {
   at_zero_ = reciprocals(series_terms, g, -1, false);
   // (1 - z)^(g-1) = sum_k (1-g)_k z^k / k!, so integral_0^z (1 - (1-s)^(g-1))/s ds = - sum_(k >= 1) (1-g)_k z^k / (k!
   // k). Inside the radius the terms fall at least like 2^-k.
@@ -89,26 +103,36 @@ PoleIntegral::PoleIntegral(double g) : g_(g), pole_radius_(std::min(0.5, 1 / (g 
 }
 
 double PoleIntegral::near_pole(double z) const noexcept {
-  // The coefficients are below 1 for g <= 2; beyond, the terms fall with g z, not with z.
-  return (g_ <= 2 ? series(at_pole_, z) : polynomial(at_pole_, z)) - std::log(z) - constant_;
+  // The coefficients are below 1 for g <= 1.25; beyond, the terms fall with g z, not with z.
+  return (g_ <= 1.25 ? series(at_pole_, z) : polynomial(at_pole_, z)) - std::log(z) - constant_;
 }
 
 // v^(-g) B_v(g, 0) between the two series, by the continued fraction of the incomplete beta function (DLMF 8.17.22 with
-// b = 0) and the modified Lentz algorithm; only reached for g > 1.
+// b = 0); only reached for g > 1. The modified Lentz algorithm tells how many terms are needed. Its product of ratios
+// collects a rounding from each, so the value is taken backwards.
 double PoleIntegral::continued_fraction(double v) const noexcept {
-  double c = 1.0, d = 0.0, fraction = 1.0;
-  for (int m = 0; m < 1000; ++m) {
-    const double a = g_ + 2.0 * m;
-    double step = 1.0;
-    for (const double coefficient :
-         {-(g_ + m) * (g_ + m) * v / (a * (a + 1)), -(m + 1.0) * (m + 1.0) * v / ((a + 1) * (a + 2))}) {
-      d = 1 / (1 + coefficient * d);
-      c = 1 + coefficient / c;
-      step = c * d;
-      fraction *= step;
-    }
-    if (std::abs(step - 1) < std::numeric_limits<double>::epsilon() / 2) break;
+  const auto odd = [&](double m) noexcept {  // the coefficients, two at a time
+    const double a = g_ + 2 * m;
+    return -(g_ + m) * (g_ + m) * v / (a * (a + 1));
+  };
+  const auto even = [&](double m) noexcept {
+    const double a = g_ + 2 * m;
+    return -(m + 1) * (m + 1) * v / ((a + 1) * (a + 2));
+  };
+  double c = 1.0, d = 0.0, step = 0.0;
+  const auto lentz = [&](double coefficient) noexcept {
+    d = 1 / (1 + coefficient * d);
+    c = 1 + coefficient / c;
+    step = c * d;
+  };
+  int terms = 0;
+  while (std::abs(step - 1) >= std::numeric_limits<double>::epsilon() / 2 && terms < 1000) {
+    lentz(odd(terms));
+    lentz(even(terms));
+    ++terms;
   }
+  double fraction = 1.0;
+  for (int m = terms; m-- > 0;) fraction = 1 + odd(m) / (1 + even(m) / fraction);
   return 1 / (g_ * fraction);
 }
 
@@ -147,6 +171,7 @@ MasterCurve::MasterCurve(Objective objective, double depth_)
       depth_over_q(objective == Objective::jepa ? DoubleDouble{depth_, 0.0}
                                                 : DoubleDouble{depth_, 0.0} / two_sum(depth_, 1.0)),
       q_over_depth(DoubleDouble{1.0, 0.0} / depth_ + DoubleDouble{objective == Objective::jepa ? 0.0 : 1.0, 0.0}),
+      precise_alpha((q_over_depth - DoubleDouble{2.0, 0.0}) * depth_over_q),  // p - 1 = 2 L - q
       log_index(split({p, q}).log_index),
       log_exponent(log_index < 0 ? 0.0 : log_index + alpha),
       rise_pole(split({p, q}).pole_index + alpha),
@@ -157,7 +182,7 @@ MasterCurve::MasterCurve(Objective objective, double depth_)
       rise_polynomial_(reciprocals(pole_index_, alpha, log_index, false)),
       decay_polynomial_(reciprocals(pole_index_, alpha, log_index, true)),
       decay_rest_(pole_index_ + alpha) {
-  rise_polynomial_at_one = polynomial(rise_polynomial_, 1.0);
+  rise_polynomial_at_one = compensated_polynomial(rise_polynomial_, 1.0);
 }
 
 double MasterCurve::log_term(double xi) const noexcept {
@@ -167,7 +192,7 @@ double MasterCurve::log_term(double xi) const noexcept {
 
 double MasterCurve::rise_series(double v) const noexcept { return series(rise_series_, v); }
 
-double MasterCurve::rise_polynomial(double v) const noexcept { return polynomial(rise_polynomial_, v); }
+double MasterCurve::rise_polynomial(double v) const noexcept { return compensated_polynomial(rise_polynomial_, v); }
 
 double MasterCurve::decay_series(double v) const noexcept {
   const double rest = std::pow(v, pole_index_) * decay_rest_.scaled(v);

@@ -63,7 +63,7 @@ TEST(ensembles_do_not_depend_on_the_number_of_threads) {
     sigma2[i] = 1.5 + std::cos(static_cast<double>(i));
   }
   for (std::size_t k = 0; k < m; ++k) t[k] = std::exp(static_cast<double>(k)) - 1;
-  const MasterCurve curve(Objective::jepa, 2);
+  ExactCurve curve(Objective::jepa, 2);
   const Ensemble features{lambda.data(), sigma2.data(), eps.data(), n};
   Interrupt interrupt;
   solve_exact(curve, features, t.data(), m, false, 1, interrupt, one.data(), status.data());
@@ -73,7 +73,7 @@ TEST(ensembles_do_not_depend_on_the_number_of_threads) {
 }
 
 TEST(responses_beyond_a_double_are_reported) {
-  const MasterCurve curve(Objective::jepa, 64);
+  ExactCurve curve(Objective::jepa, 64);
   const double lambda = 1e3, sigma2 = 1e-3, eps = 0.1, t = std::numeric_limits<double>::infinity();
   double w = 0;
   Status status = Status::ok;
@@ -88,7 +88,7 @@ TEST(an_interrupt_ends_a_long_solve) {
   std::vector<double> lambda(n, 1.0), sigma2(n, 1.5), eps(n, 0.01), t(m), w(n * m);
   std::vector<Status> status(n);
   for (std::size_t k = 0; k < m; ++k) t[k] = static_cast<double>(k);
-  const MasterCurve curve(Objective::jepa, 3);
+  ExactCurve curve(Objective::jepa, 3);
   const Ensemble features{lambda.data(), sigma2.data(), eps.data(), n};
   Interrupt interrupt([] { return true; });
   CHECK_THROWS(Interrupted, solve_exact(curve, features, t.data(), m, false, 2, interrupt, w.data(), status.data()));

@@ -65,9 +65,10 @@ class MasterCurve {
   double q;
   double alpha;  // (1 - p)/q
   double beta;   // 1 - alpha
-  // L/q and q/L, exact before they are rounded: they multiply logarithms of any size.
+  // L/q, q/L and alpha, exact before they are rounded: they multiply logarithms of any size.
   DoubleDouble depth_over_q;
   DoubleDouble q_over_depth;
+  DoubleDouble precise_alpha;
 
   // The logarithmic term: its index n and exponent n + alpha; index -1 if no exponent lies within 1/4 of zero.
   int log_index;

@@ -117,6 +117,75 @@ inline Pack gather(const double* table, IntPack index) noexcept {
 #endif
 }
 
+inline void store(float* to, Pack x) noexcept {
+#if defined(__AVX512F__)
+  _mm256_storeu_ps(to, _mm512_cvtpd_ps(x));
+#elif defined(__AVX2__)
+  _mm_storeu_ps(to, _mm256_cvtpd_ps(x));
+#else
+  for (std::size_t i = 0; i < lanes; ++i) to[i] = static_cast<float>(x[i]);
+#endif
+}
+
+// columns[k][lane] = table[8 * row[lane] + k]: a row of eight numbers is one cache line, so each lane costs one or two
+// loads and the transposition, where eight gathers would take several times as long.
+inline void load_rows(const double* table, IntPack row, Pack (&columns)[8]) noexcept {
+#if defined(__AVX512F__)
+  __m512d r[8];
+  for (std::size_t i = 0; i < 8; ++i) r[i] = _mm512_loadu_pd(table + 8 * row[i]);
+  __m512d pairs[8], quads[8];
+  for (std::size_t i = 0; i < 8; i += 2) {
+    pairs[i] = _mm512_unpacklo_pd(r[i], r[i + 1]);
+    pairs[i + 1] = _mm512_unpackhi_pd(r[i], r[i + 1]);
+  }
+  for (std::size_t i = 0; i < 8; i += 4) {
+    for (std::size_t k = 0; k < 2; ++k) {
+      quads[i + k] = _mm512_shuffle_f64x2(pairs[i + k], pairs[i + k + 2], 0x88);      // columns k and k + 4
+      quads[i + k + 2] = _mm512_shuffle_f64x2(pairs[i + k], pairs[i + k + 2], 0xdd);  // and k + 2, k + 6
+    }
+  }
+  for (std::size_t k = 0; k < 4; ++k) {
+    columns[k] = _mm512_shuffle_f64x2(quads[k], quads[k + 4], 0x88);
+    columns[k + 4] = _mm512_shuffle_f64x2(quads[k], quads[k + 4], 0xdd);
+  }
+#elif defined(__AVX2__)
+  for (std::size_t half = 0; half < 8; half += 4) {
+    __m256d r[4];
+    for (std::size_t i = 0; i < 4; ++i) r[i] = _mm256_loadu_pd(table + 8 * row[i] + half);
+    const __m256d a = _mm256_unpacklo_pd(r[0], r[1]), b = _mm256_unpackhi_pd(r[0], r[1]);
+    const __m256d c = _mm256_unpacklo_pd(r[2], r[3]), d = _mm256_unpackhi_pd(r[2], r[3]);
+    columns[half] = _mm256_permute2f128_pd(a, c, 0x20);
+    columns[half + 1] = _mm256_permute2f128_pd(b, d, 0x20);
+    columns[half + 2] = _mm256_permute2f128_pd(a, c, 0x31);
+    columns[half + 3] = _mm256_permute2f128_pd(b, d, 0x31);
+  }
+#else
+  for (std::size_t k = 0; k < 8; ++k) {
+    for (std::size_t i = 0; i < lanes; ++i) columns[k][i] = table[8 * row[i] + static_cast<std::int64_t>(k)];
+  }
+#endif
+}
+
+// The nearest whole number, for |x| < 2^51.
+inline Pack round(Pack x) noexcept {
+  const Pack shift = pack(0x1.8p52);
+  return (x + shift) - shift;
+}
+
+// A whole number |k| < 2^51 as a double, and back.
+inline Pack to_double(IntPack k) noexcept {
+  const Pack shift = pack(0x1.8p52);
+  return from_bits(k + bits_of(shift)) - shift;
+}
+
+inline IntPack to_int(Pack k) noexcept {
+  const Pack shift = pack(0x1.8p52);
+  return bits_of(k + shift) - bits_of(shift);
+}
+
+// x * 2^n where both are normal numbers; n is a whole number.
+inline Pack ldexp(Pack x, Pack n) noexcept { return from_bits(bits_of(x) + (to_int(n) << 52)); }
+
 inline bool any(Mask mask) noexcept {
 #if defined(__AVX512F__)
   return _mm512_movepi64_mask(reinterpret_cast<__m512i>(mask)) != 0;

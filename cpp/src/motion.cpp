@@ -1,0 +1,157 @@
+#include "jepa_ode/motion.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "jepa_ode/pack_math.hpp"
+
+namespace jepa_ode {
+
+namespace {
+
+constexpr double meeting_of_decay = -0x1.62e42fefa39efp-1;  // log v = -log 2: there its two integrals meet
+
+struct Block {
+  alignas(64) double lambda[lanes], sigma2[lanes], eps[lanes];
+  // log v0; x0 is v0 or, above the fixed point, its inverse, and `excess` what log x0 lacks for its rounding
+  alignas(64) double log_v0[lanes], x0[lanes], log_x0[lanes], excess[lanes], power[lanes];
+  alignas(64) double scale[lanes], rate[lanes];
+};
+
+// What the branch of a lane needs of logarithms and powers. `log` and `exp` of packs keep enough digits for the p - 1
+// times amplification of deep encoders.
+void take_powers(const MasterCurve& curve, Block& block) noexcept {
+  const Pack lambda = abs(load(block.lambda)), sigma2 = load(block.sigma2);
+  const PackPair log_ratio = log_quotient(lambda, sigma2);  // of u*^q
+  const PackPair log_v0 = log(load(block.eps)) * curve.q_over_depth - log_ratio;
+  store(block.log_v0, log_v0.hi);
+
+  const Pack limit = pack(largest_exponent);
+  const auto bounded = [&](PackPair x) { return PackPair{max(min(x.hi, limit), -limit), x.lo}; };
+  const DoubleDouble alpha = curve.precise_alpha;
+  store(block.scale, exp(bounded(log_ratio * curve.depth_over_q)));
+  store(block.rate, pack(curve.q) * exp(bounded(log_ratio * -alpha)) * lambda);
+
+  // The rounded x0, and everything of it exactly.
+  const Pack threshold = select(load(block.lambda) < pack(0.0), pack(meeting_of_decay), pack(0.0));
+  const Mask inverted = log_v0.hi > threshold;
+  const PackPair log_x = {select(inverted, -log_v0.hi, log_v0.hi), select(inverted, -log_v0.lo, log_v0.lo)};
+  const Pack x0 = exp(bounded(log_x));
+  const PackPair log_x0 = log(x0);
+  const PackPair excess = log_x - log_x0;
+  store(block.x0, x0);
+  store(block.log_x0, log_x0.hi);
+  store(block.excess, excess.hi);
+  const PackPair down = log_x0 * alpha, up = log_x0 * (DoubleDouble{1.0, 0.0} - alpha);  // x0^alpha or x0^beta
+  store(block.power, exp(bounded({select(inverted, up.hi, down.hi), select(inverted, up.lo, down.lo)})));
+}
+
+}  // namespace
+
+// Sorts features in and keeps the range of tables that they need.
+class MotionSorter {
+ public:
+  MotionSorter(ExactCurve& exact, double last_time, Motions& motions)
+      : exact_(exact), curve_(exact.curve()), last_time_(last_time), motions_(motions) {}
+
+  void add(std::size_t feature, double lambda, double sigma2, double eps) {
+    const double size = std::abs(lambda);
+    if (!ordinary(sigma2) || !ordinary(eps) || !(lambda == 0 || (ordinary(size) && ordinary(size / sigma2)))) {
+      motions_.others.push_back(feature);
+    } else if (lambda == 0) {  // (eps/w)^2 = 1 + 2 L sigma^2 eps^2 t (THEORY.md 2)
+      const double rate = 2 * curve_.depth * (sigma2 * eps * eps);
+      if (!ordinary(rate)) return motions_.others.push_back(feature);
+      append(Kind::algebraic, feature, 0.0, rate, 0.0, 1e290 / rate, eps);
+    } else {
+      block_.lambda[count_] = lambda;
+      block_.sigma2[count_] = sigma2;
+      block_.eps[count_] = eps;
+      feature_[count_] = feature;
+      if (++count_ == lanes) flush();
+    }
+  }
+
+  void finish() {
+    flush();
+    for (const Branch branch : {Branch::rise, Branch::fall, Branch::decay}) {
+      const auto k = static_cast<std::size_t>(branch);
+      if (motions_.of_kind[k].size() > 0) exact_.table(branch).cover(lowest_[k], highest_[k]);
+    }
+  }
+
+ private:
+  void flush() {
+    if (count_ == 0) return;
+    for (std::size_t lane = count_; lane < lanes; ++lane) {  // lanes without a feature: any tame numbers
+      block_.lambda[lane] = block_.sigma2[lane] = block_.eps[lane] = 1.0;
+    }
+    take_powers(curve_, block_);
+    for (std::size_t lane = 0; lane < count_; ++lane) {
+      if (!sort(lane)) motions_.others.push_back(feature_[lane]);
+    }
+    count_ = 0;
+  }
+
+  // Whether the feature of a lane has a kind.
+  bool sort(std::size_t lane) {
+    const double lambda = block_.lambda[lane], eps = block_.eps[lane], x0 = block_.x0[lane];
+    const double log_v0 = block_.log_v0[lane], rate = block_.rate[lane], scale = block_.scale[lane];
+    // Everything below stays an ordinary number.
+    if (!(std::abs(log_v0) * curve_.beta < largest_exponent) || !ordinary(rate) || !ordinary(scale)) return false;
+    if (log_v0 == 0) return false;
+    const bool inverted = log_v0 > (lambda < 0 ? meeting_of_decay : 0.0);
+    if (curve_.p == 1) {
+      const double end = lambda < 0 ? 1200.0 : 80.0 + std::max(0.0, -log_v0);
+      append(lambda < 0 ? Kind::logistic_decay : Kind::logistic, feature_[lane], inverted ? 1 / x0 : x0, rate, scale,
+             end / rate, eps);
+      return true;
+    }
+    if (!exact_.tabulated()) return false;
+
+    const Branch branch = lambda < 0 ? Branch::decay : log_v0 < 0 ? Branch::rise : Branch::fall;
+    const CurveTable& table = exact_.table(branch);
+    const bool close = std::abs(log_v0) < 0x1p-40;  // to the fixed point: there the logarithm is the distance from it
+    const CurveTable::Point at{inverted, x0, close ? std::abs(log_v0) : 1 - x0};
+    double start = table.time(at, block_.power[lane], block_.log_x0[lane]);
+    if (!close) start += table.delay(at, block_.power[lane], block_.excess[lane]);
+    const double g = branch == Branch::rise ? std::abs(start) + CurveTable::rise_offset : start;
+    if (!(g > CurveTable::nearest && g < CurveTable::farthest / 4)) return false;
+
+    const double last = branch == Branch::decay ? CurveTable::farthest / 2 : CurveTable::settled;
+    const double end = std::max(0.0, (last - start) / rate);
+    const auto k = static_cast<std::size_t>(branch);
+    lowest_[k] = std::min(lowest_[k], g);
+    highest_[k] = std::max(highest_[k], branch == Branch::decay ? start + rate * std::min(end, last_time_) : g);
+    append(static_cast<Kind>(branch), feature_[lane], start, rate, scale, end, eps);
+    return true;
+  }
+
+  void append(Kind kind, std::size_t feature, double start, double rate, double scale, double end, double eps) {
+    Motion& motion = motions_.of_kind[static_cast<std::size_t>(kind)];
+    motion.feature.push_back(feature);
+    motion.start.push_back(start);
+    motion.rate.push_back(rate);
+    motion.scale.push_back(scale);
+    motion.end.push_back(end);
+    motion.eps.push_back(eps);
+  }
+
+  ExactCurve& exact_;
+  const MasterCurve& curve_;
+  double last_time_;
+  Motions& motions_;
+  Block block_;  // of features that wait for their pack to fill
+  std::size_t feature_[lanes] = {};
+  std::size_t count_ = 0;
+  double lowest_[3] = {1.0, 1.0, 1.0}, highest_[3] = {1.0, 1.0, 1.0};  // g that the tables are to cover
+};
+
+Motions::Motions(ExactCurve& curve, const Ensemble& features, std::size_t begin, std::size_t end, double last_time) {
+  MotionSorter sorter(curve, last_time, *this);
+  for (std::size_t i = begin; i < end; ++i) {
+    sorter.add(i, features.lambda[i], features.sigma2[i], features.eps[i]);
+  }
+  sorter.finish();
+}
+
+}  // namespace jepa_ode
