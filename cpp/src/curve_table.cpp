@@ -189,6 +189,13 @@ double CurveTable::time(const Point& at) const noexcept {
   return time(at, power(log_x, exponent(at.inverted)), log_x.value());
 }
 
+double CurveTable::time_of(DoubleDouble log_v) const noexcept {
+  const Point at = point(false, exp(log_v).value(), -std::expm1(log_v.value()));
+  const DoubleDouble log_x = log_of(at);  // not log_v: x is rounded
+  const double scale = power(log_x, alpha_);
+  return time(at, scale, log_x.value()) + delay(at, scale, (log_v - log_x).value());
+}
+
 double CurveTable::time(const Point& at, double power, double log_x) const noexcept {
   switch (branch_) {
     case Branch::rise:
@@ -204,6 +211,11 @@ double CurveTable::time(const Point& at, double power, double log_x) const noexc
     }
   }
   return 0.0;
+}
+
+Pack CurveTable::time(Pack x, Pack rest, Pack power, Pack log_x) const noexcept {
+  if (branch_ == Branch::fall) return curve_.fall_value(x, rest, power);
+  return curve_.rise_value(x, rest, power, log_x) + pack(offset_);
 }
 
 double CurveTable::delay(const Point& at, double power, double excess) const noexcept {

@@ -53,17 +53,21 @@ class Tabulated {
     if constexpr (branch == Branch::rise) row -= (tau > pack(0.0)) & int_pack(CurveTable::rows_past_rise);
     const Pack place =
         from_bits((bits & int_pack(place_mask)) | int_pack(exponent_of_one << 52)) - pack(1 + CurveTable::half_bin);
-    if (ordered && row[0] == row[lanes - 1]) {
+    if (ordered && row[0] == row[lanes - 1]) {  // 10% faster with 2000 times, no loss with 200
       const double* const c = rows_ + 8 * row[0];
-      Pack sum = pack(c[7]);
-      for (std::size_t k = 7; k-- > 0;) sum = fma(sum, place, pack(c[k]));
-      return sum;
+      return sum(place, pack(c[0]), pack(c[1]), pack(c[2]), pack(c[3]), pack(c[4]), pack(c[5]), pack(c[6]), pack(c[7]));
     }
     Pack c[8];
     load_rows(rows_, row, c);
-    Pack sum = c[7];
-    for (std::size_t k = 7; k-- > 0;) sum = fma(sum, place, c[k]);
-    return sum;
+    return sum(place, c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]);
+  }
+
+  // Estrin's scheme, 5 to 8% faster than Horner's rule where a row has 2000 times: how long a pack takes from its time
+  // to its response counts as well.
+  static Pack sum(Pack x, Pack c0, Pack c1, Pack c2, Pack c3, Pack c4, Pack c5, Pack c6, Pack c7) noexcept {
+    const Pack x2 = x * x;
+    const Pack low = fma(fma(c3, x, c2), x2, fma(c1, x, c0)), high = fma(fma(c7, x, c6), x2, fma(c5, x, c4));
+    return fma(high, x2 * x2, low);
   }
 
   const double* rows_;
@@ -128,7 +132,8 @@ class Piece {
     for (std::size_t i = begin; i < (times_.row_per_feature ? end : begin + 1); ++i) {
       last_time = std::max(last_time, times_.row(i)[times_.end - 1]);
     }
-    const Motions motions(curve_, features_, begin, end, last_time);
+    const Motions motions(curve_, features_, begin, end);
+    motions.cover(curve_, last_time);
     write<Kind::rise, Tabulated<Branch::rise>>(motions);
     write<Kind::fall, Tabulated<Branch::fall>>(motions);
     write<Kind::decay, Tabulated<Branch::decay>>(motions);
@@ -273,22 +278,67 @@ template void solve_exact(ExactCurve&, const Ensemble&, const double*, std::size
 template void solve_exact(ExactCurve&, const Ensemble&, const double*, std::size_t, bool, unsigned, Interrupt&, float*,
                           Status*);
 
+namespace {
+
+constexpr std::size_t block_size = 1024;  // of features whose times are found together
+
+FeatureCurve feature_curve(const ExactCurve& curve, const Ensemble& features, std::size_t i) {
+  return FeatureCurve(curve.curve(), features.lambda[i], features.sigma2[i], features.eps[i]);
+}
+
+}  // namespace
+
 void time_to_reach(ExactCurve& curve, const Ensemble& features, const double* w, unsigned threads, Interrupt& interrupt,
                    double* t) {
-  parallel_for(features.size, 512, threads, interrupt, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t i = begin; i < end; ++i) {
-      t[i] = FeatureCurve(curve.curve(), features.lambda[i], features.sigma2[i], features.eps[i]).time_to_reach(w[i]);
+  parallel_for(features.size, block_size, threads, interrupt, [&](std::size_t begin, std::size_t end) {
+    const auto slowly = [&](std::size_t i) { t[i] = feature_curve(curve, features, i).time_to_reach(w[i]); };
+    // Where w lies on the curve is where a feature that starts there would be.
+    const Ensemble there{features.lambda, features.sigma2, w, features.size};
+    const Motions from(curve, features, begin, end), to(curve, there, begin, end);
+    std::vector<double> arrival(end - begin);
+    for (const Kind kind : {Kind::rise, Kind::fall, Kind::decay}) {
+      std::fill(arrival.begin(), arrival.end(), std::numeric_limits<double>::quiet_NaN());
+      for (std::size_t k = 0; k < to[kind].size(); ++k) arrival[to[kind].feature[k] - begin] = to[kind].start[k];
+      const Motion& motion = from[kind];
+      for (std::size_t k = 0; k < motion.size(); ++k) {
+        const std::size_t i = motion.feature[k];
+        const double clock = arrival[i - begin] - motion.start[k];
+        if (clock > 0) {
+          t[i] = clock / motion.rate[k];
+        } else {  // never, at once, or by numbers out of the ordinary
+          slowly(i);
+        }
+      }
     }
+    for (const Kind kind : {Kind::logistic, Kind::logistic_decay, Kind::algebraic}) {
+      std::for_each(from[kind].feature.begin(), from[kind].feature.end(), slowly);
+    }
+    std::for_each(from.others.begin(), from.others.end(), slowly);
   });
 }
 
 void critical_time(ExactCurve& curve, const Ensemble& features, double fraction, unsigned threads, Interrupt& interrupt,
                    double* t) {
-  parallel_for(features.size, 512, threads, interrupt, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t i = begin; i < end; ++i) {
-      t[i] = FeatureCurve(curve.curve(), features.lambda[i], features.sigma2[i], features.eps[i])
-                 .time_to_fraction(fraction);
+  parallel_for(features.size, block_size, threads, interrupt, [&](std::size_t begin, std::size_t end) {
+    const auto slowly = [&](std::size_t i) { t[i] = feature_curve(curve, features, i).time_to_fraction(fraction); };
+    const Motions motions(curve, features, begin, end);
+    const Motion& rise = motions[Kind::rise];
+    if (rise.size() > 0) {  // one point of the curve for all
+      const double arrival = curve.table(Branch::rise).time_of(log(fraction) * curve.curve().q_over_depth);
+      for (std::size_t k = 0; k < rise.size(); ++k) {
+        t[rise.feature[k]] = std::max(0.0, arrival - rise.start[k]) / rise.rate[k];
+      }
     }
+    for (const std::size_t i : motions[Kind::fall].feature) t[i] = 0.0;  // from the start on
+    for (const Kind kind : {Kind::decay, Kind::logistic_decay, Kind::algebraic}) {
+      for (const std::size_t i : motions[kind].feature) t[i] = std::numeric_limits<double>::infinity();
+    }
+    const Motion& logistic = motions[Kind::logistic];  // e^tau = (v/(1 - v)) / (v0/(1 - v0)), v = fraction^2
+    for (std::size_t k = 0; k < logistic.size(); ++k) {
+      const double v = fraction * fraction, v0 = logistic.start[k];
+      t[logistic.feature[k]] = v > v0 ? std::log1p((v - v0) / (v0 * (1 - v))) / logistic.rate[k] : 0.0;
+    }
+    std::for_each(motions.others.begin(), motions.others.end(), slowly);
   });
 }
 

@@ -6,6 +6,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "jepa_ode/pack_math.hpp"
+
 namespace jepa_ode {
 
 namespace {
@@ -54,6 +56,21 @@ double compensated_polynomial(const std::vector<double>& coefficients, double x)
   return sum + correction;
 }
 
+// Two chains: more of them would raise the rounding of their power of x to as many units.
+Pack polynomial(const std::vector<double>& coefficients, Pack x, std::size_t terms) noexcept {
+  const std::size_t n = std::min(coefficients.size(), terms);
+  const double* const c = coefficients.data();
+  const Pack x2 = x * x;
+  Pack even{}, odd{};
+  std::size_t k = n - n % 2;
+  if (n % 2 == 1) even = pack(c[k]);
+  for (; k > 0; k -= 2) {
+    even = fma(even, x2, pack(c[k - 2]));
+    odd = fma(odd, x2, pack(c[k - 1]));
+  }
+  return fma(odd, x, even);
+}
+
 // The sum of a power series at 0 <= x <= 1/2.
 double series(const std::vector<double>& coefficients, double x) noexcept {
   return polynomial(coefficients, x, terms_that_count(x));
@@ -87,7 +104,8 @@ std::vector<double> reciprocals(int count, double alpha, int skip, bool alternat
 
 // Beyond the radius, the constant and the logarithm of near_pole would cancel to much less than either.
 PoleIntegral::PoleIntegral(double g) : g_(g), pole_radius_(g <= 1.25 ? std::min(0.5, 1 / (g + 1)) : 0.5 / (g + 1)) {
-  at_zero_ = reciprocals(series_terms, g, -1, false);
+  const double reach = serves_packs() ? 1 - pole_radius_ : 0.5;
+  at_zero_ = reciprocals(static_cast<int>(std::ceil(-series_terms * std::log(2.0) / std::log(reach))), g, -1, false);
   // (1 - z)^(g-1) = sum_k (1-g)_k z^k / k!, so integral_0^z (1 - (1-s)^(g-1))/s ds = - sum_(k >= 1) (1-g)_k z^k / (k!
   // k). Inside the radius the terms fall at least like 2^-k.
   double binomial = 1.0;
@@ -98,7 +116,7 @@ PoleIntegral::PoleIntegral(double g) : g_(g), pole_radius_(g <= 1.25 ? std::min(
   }
   const double z = pole_radius_;
   const double reference =
-      z == 0.5 ? std::pow(0.5, g_) * series(at_zero_, 0.5) : std::pow(1 - z, g_) * continued_fraction(1 - z);
+      std::pow(1 - z, g_) * (serves_packs() ? polynomial(at_zero_, 1 - z) : continued_fraction(1 - z));
   constant_ = -std::log(z) + polynomial(at_pole_, z) - reference;
 }
 
@@ -139,12 +157,25 @@ double PoleIntegral::continued_fraction(double v) const noexcept {
 double PoleIntegral::scaled(double v, double one_minus_v) const noexcept {
   if (v <= 0.5) return series(at_zero_, v);
   if (one_minus_v <= pole_radius_) return near_pole(one_minus_v) * std::pow(v, -g_);
-  return continued_fraction(v);
+  return serves_packs() ? polynomial(at_zero_, v) : continued_fraction(v);
 }
 
 double PoleIntegral::value(double v, double one_minus_v) const noexcept {
   if (v > 0.5 && one_minus_v <= pole_radius_) return near_pole(one_minus_v);
   return std::pow(v, g_) * scaled(v, one_minus_v);
+}
+
+Pack PoleIntegral::value(Pack v, Pack one_minus_v, Pack power) const noexcept {
+  const Pack minus_log = -log(one_minus_v).hi;
+  if (g_ == 1) return minus_log;
+  const Mask close = one_minus_v <= pack(pole_radius_), far = v <= pack(0.5);
+  Pack value{};
+  if (any(far)) value = power * polynomial(at_zero_, v, series_terms);
+  if (any(close))
+    value = select(close, polynomial(at_pole_, one_minus_v, at_pole_.size()) + minus_log - pack(constant_), value);
+  const Mask between = ~(close | far);
+  if (any(between)) value = select(between, power * polynomial(at_zero_, v, at_zero_.size()), value);
+  return value;
 }
 
 // With s = v/(1 + v) <= 2/3 the integral is B_s(g, 1 - g), and Euler's transformation (DLMF 15.8.1) gives a series of
@@ -183,6 +214,17 @@ MasterCurve::MasterCurve(Objective objective, double depth_)
       decay_polynomial_(reciprocals(pole_index_, alpha, log_index, true)),
       decay_rest_(pole_index_ + alpha) {
   rise_polynomial_at_one = compensated_polynomial(rise_polynomial_, 1.0);
+}
+
+bool MasterCurve::serves_packs() const noexcept { return fall.serves_packs() && (log_index < 0 || log_exponent == 0); }
+
+Pack MasterCurve::rise_value(Pack v, Pack one_minus_v, Pack power, Pack log_v) const noexcept {
+  Pack pole_power = power;  // v^(pole_index + alpha)
+  for (int n = 0; n < pole_index_; ++n) pole_power *= v;
+  Pack sum{};
+  for (std::size_t n = rise_polynomial_.size(); n-- > 0;) sum = fma(sum, v, pack(rise_polynomial_[n]));
+  if (log_index < 0) log_v = Pack{};
+  return fma(power, sum, log_v) + rise_pole.value(v, one_minus_v, pole_power);
 }
 
 double MasterCurve::log_term(double xi) const noexcept {

@@ -14,8 +14,8 @@ constexpr double meeting_of_decay = -0x1.62e42fefa39efp-1;  // log v = -log 2: t
 struct Block {
   alignas(64) double lambda[lanes], sigma2[lanes], eps[lanes];
   // log v0; x0 is v0 or, above the fixed point, its inverse, and `excess` what log x0 lacks for its rounding
-  alignas(64) double log_v0[lanes], x0[lanes], log_x0[lanes], excess[lanes], power[lanes];
-  alignas(64) double scale[lanes], rate[lanes];
+  alignas(64) double log_v0[lanes], x0[lanes], rest[lanes], log_x0[lanes], excess[lanes], power[lanes];
+  alignas(64) double scale[lanes], rate[lanes], start[lanes];
 };
 
 // What the branch of a lane needs of logarithms and powers. `log` and `exp` of packs keep enough digits for the p - 1
@@ -41,18 +41,32 @@ void take_powers(const MasterCurve& curve, Block& block) noexcept {
   const PackPair excess = log_x - log_x0;
   store(block.x0, x0);
   store(block.log_x0, log_x0.hi);
-  store(block.excess, excess.hi);
+  // Next to the fixed point the logarithm is the distance from it.
+  const Mask close = abs(log_v0.hi) < pack(0x1p-40);
+  store(block.rest, select(close, abs(log_v0.hi), pack(1.0) - x0));
+  store(block.excess, select(close, pack(0.0), excess.hi));
   const PackPair down = log_x0 * alpha, up = log_x0 * (DoubleDouble{1.0, 0.0} - alpha);  // x0^alpha or x0^beta
   store(block.power, exp(bounded({select(inverted, up.hi, down.hi), select(inverted, up.lo, down.lo)})));
 }
 
-}  // namespace
+// tau at the start of the lanes that rise or fall.
+void take_starts(ExactCurve& curve, Block& block) {
+  const Pack x0 = load(block.x0), rest = load(block.rest), power = load(block.power), log_x0 = load(block.log_x0);
+  const Pack growth = load(block.lambda), log_v0 = load(block.log_v0);
+  const Mask rises = (growth > pack(0.0)) & (log_v0 < pack(0.0)), falls = (growth > pack(0.0)) & (log_v0 > pack(0.0));
+  Pack start{};
+  if (any(rises)) start = curve.table(Branch::rise).time(x0, rest, power, log_x0);
+  if (any(falls)) start = select(falls, curve.table(Branch::fall).time(x0, rest, power, log_x0), start);
+  store(block.start, start + load(block.excess) * power / rest);
+}
 
-// Sorts features in and keeps the range of tables that they need.
 class MotionSorter {
  public:
-  MotionSorter(ExactCurve& exact, double last_time, Motions& motions)
-      : exact_(exact), curve_(exact.curve()), last_time_(last_time), motions_(motions) {}
+  MotionSorter(ExactCurve& exact, Motions& motions)
+      : exact_(exact),
+        curve_(exact.curve()),
+        in_packs_(exact.tabulated() && exact.curve().serves_packs()),
+        motions_(motions) {}
 
   void add(std::size_t feature, double lambda, double sigma2, double eps) {
     const double size = std::abs(lambda);
@@ -71,27 +85,21 @@ class MotionSorter {
     }
   }
 
-  void finish() {
-    flush();
-    for (const Branch branch : {Branch::rise, Branch::fall, Branch::decay}) {
-      const auto k = static_cast<std::size_t>(branch);
-      if (motions_.of_kind[k].size() > 0) exact_.table(branch).cover(lowest_[k], highest_[k]);
-    }
-  }
-
- private:
+  // Features that wait for more of them are sorted as they are.
   void flush() {
     if (count_ == 0) return;
     for (std::size_t lane = count_; lane < lanes; ++lane) {  // lanes without a feature: any tame numbers
       block_.lambda[lane] = block_.sigma2[lane] = block_.eps[lane] = 1.0;
     }
     take_powers(curve_, block_);
+    if (in_packs_) take_starts(exact_, block_);
     for (std::size_t lane = 0; lane < count_; ++lane) {
       if (!sort(lane)) motions_.others.push_back(feature_[lane]);
     }
     count_ = 0;
   }
 
+ private:
   // Whether the feature of a lane has a kind.
   bool sort(std::size_t lane) {
     const double lambda = block_.lambda[lane], eps = block_.eps[lane], x0 = block_.x0[lane];
@@ -109,19 +117,18 @@ class MotionSorter {
     if (!exact_.tabulated()) return false;
 
     const Branch branch = lambda < 0 ? Branch::decay : log_v0 < 0 ? Branch::rise : Branch::fall;
-    const CurveTable& table = exact_.table(branch);
-    const bool close = std::abs(log_v0) < 0x1p-40;  // to the fixed point: there the logarithm is the distance from it
-    const CurveTable::Point at{inverted, x0, close ? std::abs(log_v0) : 1 - x0};
-    double start = table.time(at, block_.power[lane], block_.log_x0[lane]);
-    if (!close) start += table.delay(at, block_.power[lane], block_.excess[lane]);
+    double start = block_.start[lane];
+    if (!in_packs_ || branch == Branch::decay) {
+      const CurveTable& table = exact_.table(branch);
+      const CurveTable::Point at{inverted, x0, block_.rest[lane]};
+      start = table.time(at, block_.power[lane], block_.log_x0[lane]) +
+              table.delay(at, block_.power[lane], block_.excess[lane]);
+    }
     const double g = branch == Branch::rise ? std::abs(start) + CurveTable::rise_offset : start;
     if (!(g > CurveTable::nearest && g < CurveTable::farthest / 4)) return false;
 
     const double last = branch == Branch::decay ? CurveTable::farthest / 2 : CurveTable::settled;
     const double end = std::max(0.0, (last - start) / rate);
-    const auto k = static_cast<std::size_t>(branch);
-    lowest_[k] = std::min(lowest_[k], g);
-    highest_[k] = std::max(highest_[k], branch == Branch::decay ? start + rate * std::min(end, last_time_) : g);
     append(static_cast<Kind>(branch), feature_[lane], start, rate, scale, end, eps);
     return true;
   }
@@ -138,20 +145,39 @@ class MotionSorter {
 
   ExactCurve& exact_;
   const MasterCurve& curve_;
-  double last_time_;
+  const bool in_packs_;  // the starts
   Motions& motions_;
   Block block_;  // of features that wait for their pack to fill
   std::size_t feature_[lanes] = {};
   std::size_t count_ = 0;
-  double lowest_[3] = {1.0, 1.0, 1.0}, highest_[3] = {1.0, 1.0, 1.0};  // g that the tables are to cover
 };
 
-Motions::Motions(ExactCurve& curve, const Ensemble& features, std::size_t begin, std::size_t end, double last_time) {
-  MotionSorter sorter(curve, last_time, *this);
+}  // namespace
+
+Motions::Motions(ExactCurve& curve, const Ensemble& features, std::size_t begin, std::size_t end) {
+  MotionSorter sorter(curve, *this);
   for (std::size_t i = begin; i < end; ++i) {
     sorter.add(i, features.lambda[i], features.sigma2[i], features.eps[i]);
   }
-  sorter.finish();
+  sorter.flush();
+}
+
+void Motions::cover(ExactCurve& curve, double last_time) const {
+  const Motion &rise = (*this)[Kind::rise], &fall = (*this)[Kind::fall], &decay = (*this)[Kind::decay];
+  if (rise.size() > 0) {  // the side past tau = 0 is always there
+    const double first = *std::min_element(rise.start.begin(), rise.start.end());
+    curve.table(Branch::rise).cover(CurveTable::rise_offset, CurveTable::rise_offset + std::max(0.0, -first));
+  }
+  if (fall.size() > 0) {
+    curve.table(Branch::fall).cover(*std::min_element(fall.start.begin(), fall.start.end()), CurveTable::settled);
+  }
+  if (decay.size() > 0) {
+    double last = 0.0;
+    for (std::size_t k = 0; k < decay.size(); ++k) {
+      last = std::max(last, decay.start[k] + decay.rate[k] * std::min(decay.end[k], last_time));
+    }
+    curve.table(Branch::decay).cover(*std::min_element(decay.start.begin(), decay.start.end()), last);
+  }
 }
 
 }  // namespace jepa_ode

@@ -68,9 +68,13 @@ class CurveTable {
     double rest;
   };
   double time(const Point& point) const noexcept;
+  double time_of(DoubleDouble log_v) const noexcept;  // on a rise, v < 1
 
-  // The same from the powers x^alpha or, inverted, x^beta, and log x that the caller has.
+  // The same from the power x^alpha or, inverted, x^beta, and log x that the caller has.
   double time(const Point& point, double power, double log_x) const noexcept;
+
+  // The same on packs, for rise and fall, where the curve serves packs.
+  Pack time(Pack x, Pack rest, Pack power, Pack log_x) const noexcept;
 
   // How much later a point is whose logarithm exceeds that of `point.x` by a rounding; `power` as above.
   double delay(const Point& point, double power, double excess) const noexcept;

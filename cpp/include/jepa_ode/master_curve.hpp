@@ -22,6 +22,7 @@
 
 #include "jepa_ode/double_double.hpp"
 #include "jepa_ode/objective.hpp"
+#include "jepa_ode/pack.hpp"
 
 namespace jepa_ode {
 
@@ -34,7 +35,14 @@ class PoleIntegral {
   double value(double v, double one_minus_v) const noexcept;   // K(v)
   double constant() const noexcept { return constant_; }       // lim -log(1 - v) - K(v), v -> 1
 
+  // K on packs, of v, 1 - v and v^g; where the series alone reach all v.
+  bool serves_packs() const noexcept { return g_ <= largest_packed_; }
+  Pack value(Pack v, Pack one_minus_v, Pack power) const noexcept;
+
  private:
+  // Up to here the series at 0, taken far enough to meet near_pole, is cheaper than the continued fraction.
+  static constexpr double largest_packed_ = 17.0;
+
   double near_pole(double z) const noexcept;  // K(1 - z)
   double continued_fraction(double v) const noexcept;
 
@@ -87,6 +95,11 @@ class MasterCurve {
   double rise_polynomial_at_one;
 
   PoleIntegral fall;  // exponent beta
+
+  // The same two on packs, of v, 1 - v, v^alpha and log v, and of m, 1 - m and m^beta; where the curve serves packs.
+  bool serves_packs() const noexcept;
+  Pack rise_value(Pack v, Pack one_minus_v, Pack power, Pack log_v) const noexcept;
+  Pack fall_value(Pack m, Pack one_minus_m, Pack power) const noexcept { return fall.value(m, one_minus_m, power); }
 
   // v^(-alpha) times the sum of all alternating terms but the logarithmic one, 0 <= v <= 1/2.
   double decay_series(double v) const noexcept;

@@ -33,10 +33,13 @@ struct Motions {
   Motion of_kind[kinds];
   std::vector<std::size_t> others;  // numbers so large or small that only FeatureCurve takes them
 
-  // Of features [begin, end). Tables will cover what they meet until `last_time`.
-  Motions(ExactCurve& curve, const Ensemble& features, std::size_t begin, std::size_t end, double last_time);
+  // Of features [begin, end).
+  Motions(ExactCurve& curve, const Ensemble& features, std::size_t begin, std::size_t end);
 
   const Motion& operator[](Kind kind) const noexcept { return of_kind[static_cast<std::size_t>(kind)]; }
+
+  // Makes the tables ready for what these features meet until `last_time`.
+  void cover(ExactCurve& curve, double last_time) const;
 };
 
 }  // namespace jepa_ode

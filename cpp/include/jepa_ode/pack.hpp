@@ -131,22 +131,21 @@ inline void store(float* to, Pack x) noexcept {
 // loads and the transposition, where eight gathers would take several times as long.
 inline void load_rows(const double* table, IntPack row, Pack (&columns)[8]) noexcept {
 #if defined(__AVX512F__)
-  __m512d r[8];
-  for (std::size_t i = 0; i < 8; ++i) r[i] = _mm512_loadu_pd(table + 8 * row[i]);
-  __m512d pairs[8], quads[8];
-  for (std::size_t i = 0; i < 8; i += 2) {
-    pairs[i] = _mm512_unpacklo_pd(r[i], r[i + 1]);
-    pairs[i + 1] = _mm512_unpackhi_pd(r[i], r[i + 1]);
-  }
-  for (std::size_t i = 0; i < 8; i += 4) {
-    for (std::size_t k = 0; k < 2; ++k) {
-      quads[i + k] = _mm512_shuffle_f64x2(pairs[i + k], pairs[i + k + 2], 0x88);      // columns k and k + 4
-      quads[i + k + 2] = _mm512_shuffle_f64x2(pairs[i + k], pairs[i + k + 2], 0xdd);  // and k + 2, k + 6
-    }
-  }
-  for (std::size_t k = 0; k < 4; ++k) {
-    columns[k] = _mm512_shuffle_f64x2(quads[k], quads[k + 4], 0x88);
-    columns[k + 4] = _mm512_shuffle_f64x2(quads[k], quads[k + 4], 0xdd);
+  // Rows 0 and 2, 1 and 3, ... side by side: their halves then need two shuffles a column and not three.
+  std::int64_t at[lanes];
+  std::memcpy(at, &row, sizeof at);  // extracting each would take as many shuffles as the transposition
+  for (std::size_t half = 0; half < 8; half += 4) {
+    const auto pair = [&](std::size_t i) noexcept {
+      const __m512d low = _mm512_castpd256_pd512(_mm256_loadu_pd(table + 8 * at[i] + half));
+      return _mm512_insertf64x4(low, _mm256_loadu_pd(table + 8 * at[i + 2] + half), 1);
+    };
+    const __m512d r02 = pair(0), r13 = pair(1), r46 = pair(4), r57 = pair(5);
+    const __m512d a = _mm512_unpacklo_pd(r02, r13), b = _mm512_unpackhi_pd(r02, r13);
+    const __m512d c = _mm512_unpacklo_pd(r46, r57), d = _mm512_unpackhi_pd(r46, r57);
+    columns[half] = _mm512_shuffle_f64x2(a, c, 0x88);
+    columns[half + 1] = _mm512_shuffle_f64x2(b, d, 0x88);
+    columns[half + 2] = _mm512_shuffle_f64x2(a, c, 0xdd);
+    columns[half + 3] = _mm512_shuffle_f64x2(b, d, 0xdd);
   }
 #elif defined(__AVX2__)
   for (std::size_t half = 0; half < 8; half += 4) {
