@@ -84,11 +84,11 @@ TEST(responses_beyond_a_double_are_reported) {
 }
 
 TEST(an_interrupt_ends_a_long_solve) {
-  const std::size_t n = 1000, m = 1000;
+  const std::size_t n = 3000, m = 1000;
   std::vector<double> lambda(n, 1.0), sigma2(n, 1.5), eps(n, 0.01), t(m), w(n * m);
   std::vector<Status> status(n);
   for (std::size_t k = 0; k < m; ++k) t[k] = static_cast<double>(k);
-  ExactCurve curve(Objective::jepa, 3);
+  ExactCurve curve(Objective::mae, 1.1);  // without tables: long enough
   const Ensemble features{lambda.data(), sigma2.data(), eps.data(), n};
   Interrupt interrupt([] { return true; });
   CHECK_THROWS(Interrupted, solve_exact(curve, features, t.data(), m, false, 2, interrupt, w.data(), status.data()));
