@@ -32,9 +32,9 @@ std::vector<double> rise_coefficients(int count, const MasterCurve& curve, bool 
 // What a stretch of the way adds to the clock, to the variation and, for a decay, to that of the other parameter.
 using Integrals = std::array<double, 3>;
 
-// Gauss and Legendre's rule with 16 points on [0, x].
+// The integrals over [0, x], divided by x: Gauss and Legendre's rule with 16 points.
 template <class Integrand>
-Integrals integrate(double x, const Integrand& integrand) noexcept {
+Integrals average(double x, const Integrand& integrand) noexcept {
   constexpr std::array<double, 8> nodes{0.095012509837637440185, 0.28160355077925891323, 0.45801677765722738634,
                                         0.61787624440264374845,  0.7554044083550030339,  0.86563120238783174388,
                                         0.94457502307323257608,  0.9894009349916499326};
@@ -44,7 +44,7 @@ Integrals integrate(double x, const Integrand& integrand) noexcept {
   Integrals sum{};
   for (std::size_t k = 0; k < nodes.size(); ++k) {
     const Integrals left = integrand(x / 2 * (1 - nodes[k])), right = integrand(x / 2 * (1 + nodes[k]));
-    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += x / 2 * weights[k] * (left[i] + right[i]);
+    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += weights[k] / 2 * (left[i] + right[i]);
   }
   return sum;
 }
@@ -102,7 +102,7 @@ double invert(double clock, double end, const Motion& motion) noexcept {
   if (std::abs(growth) * linear > 1e-8) x = growth * linear > -1 ? std::log1p(growth * linear) / growth : end;
   for (int k = 0; k < 50; ++k) {
     x = std::min(x, end);
-    const double step = (clock - integrate(x, motion)[0]) / motion(x)[0];
+    const double step = (clock - x * average(x, motion)[0]) / motion(x)[0];
     x = std::max(0.0, x + step);
     if (!(std::abs(step) > 1e-9 * x)) break;  // Newton's iteration doubles the digits
   }
@@ -197,7 +197,7 @@ FeatureSensitivity::FeatureSensitivity(const VariationCurve& variation, double l
     exponent_ = fast_ ? curve_.beta : -curve_.alpha;
     const Relaxation early{start, fast_ ? 1.0 : -1.0, exponent_};
     early_end_ = early.end();
-    early_clock_ = integrate(early_end_, early)[0];
+    early_clock_ = early_end_ * average(early_end_, early)[0];
     start_sum_ = start_ * scaled(fast_ ? variation.decay_fast(std::min(start, 2.0)) : variation.decay_slow(start));
     return;
   }
@@ -206,7 +206,7 @@ FeatureSensitivity::FeatureSensitivity(const VariationCurve& variation, double l
   exponent_ = fast_ ? curve_.beta : curve_.alpha;
   const Approach early{start, gap_, exponent_};
   early_end_ = early.end();
-  early_clock_ = integrate(early_end_, early)[0];
+  early_clock_ = early_end_ * average(early_end_, early)[0];
   if (fast_) {
     start_sum_ = start_ * scaled(variation.fall(start, gap_)) / scaled(gap_);
   } else {
@@ -232,9 +232,10 @@ Sensitivity FeatureSensitivity::at(double t) const noexcept {
 }
 
 FeatureSensitivity::Point FeatureSensitivity::locate(double t) const noexcept {
-  const double clock = (rate_ * scaled(t)).value();
-  if (feature_.motion_ == Motion::decay) return clock <= early_clock_ ? early_decay(clock) : decay(t);
-  if (clock <= early_clock_) return early_approach(clock);
+  const Scaled clock = rate_ * scaled(t);
+  const bool early = clock.value() <= early_clock_;
+  if (feature_.motion_ == Motion::decay) return early ? early_decay(clock) : decay(t);
+  if (early) return early_approach(clock);
   return feature_.motion_ == Motion::rise ? rise(t) : fall(t);
 }
 
@@ -274,19 +275,20 @@ Sensitivity FeatureSensitivity::algebraic_decay(double t) const noexcept {
           -(half_rate * rate).value()};
 }
 
-FeatureSensitivity::Point FeatureSensitivity::early_approach(double clock) const noexcept {
+FeatureSensitivity::Point FeatureSensitivity::early_approach(Scaled clock) const noexcept {
   const Approach way{start_.value(), gap_, exponent_};
-  const double k = invert(clock, early_end_, way);
-  const Integrals sum = integrate(k, way);
+  const double k = invert(clock.value(), early_end_, way);
+  const Integrals mean = average(k, way);
   const double log_ratio = way.log_ratio(k);
   const double start = way.gap_ratio(k) * std::exp(-exponent_ * log_ratio);  // D/(1 - s0)
-  const Scaled variation = start_ * scaled(start * sum[1]);
+  const Scaled variation = start_ * clock * scaled(start * mean[1] / mean[0]);
   const double growth = curve_.depth / curve_.q * log_ratio;
+  const Scaled decline = scaled(start * gap_);
   return {scaled(eps_) * scaled(std::exp(fast_ ? -growth : growth)),
           scaled(start),
-          scaled(start * gap_) * rate_,
+          decline * rate_,
           variation,
-          scaled(start * gap_ * clock) + variation,
+          decline * clock + variation,
           fast_};
 }
 
@@ -349,17 +351,17 @@ FeatureSensitivity::Point FeatureSensitivity::fall(double t) const noexcept {
   return {w, decline / scaled(gap_), decline * rate_, variation, decline * rate_ * scaled(t) + variation, fast_};
 }
 
-FeatureSensitivity::Point FeatureSensitivity::early_decay(double clock) const noexcept {
+FeatureSensitivity::Point FeatureSensitivity::early_decay(Scaled clock) const noexcept {
   const Relaxation way{start_.value(), fast_ ? 1.0 : -1.0, exponent_};
-  const double y = invert(clock, early_end_, way);
-  const Integrals sum = integrate(y, way);
+  const double y = invert(clock.value(), early_end_, way);
+  const Integrals mean = average(y, way);
   const double end = 1 + way.start * std::exp(way.sign * y);
   const double decline = end * std::exp(-exponent_ * y);
   return {scaled(eps_) * scaled(std::exp(-curve_.depth / curve_.q * y)),
           scaled(decline / (1 + way.start)),
           scaled(decline) * rate_,
-          start_ * scaled(decline * sum[1]),
-          scaled(decline * sum[2]),
+          start_ * clock * scaled(decline * mean[1] / mean[0]),
+          clock * scaled(decline * mean[2] / mean[0]),
           fast_};
 }
 

@@ -85,8 +85,8 @@ class FeatureSensitivity {
   };
 
   Point locate(double t) const noexcept;
-  Point early_approach(double clock) const noexcept;
-  Point early_decay(double clock) const noexcept;
+  Point early_approach(Scaled clock) const noexcept;
+  Point early_decay(Scaled clock) const noexcept;
   Point rise(double t) const noexcept;
   Point fall(double t) const noexcept;
   Point decay(double t) const noexcept;
