@@ -174,9 +174,13 @@ def sensitivities(
     """
     with mp.workdps(DIGITS):
         p, q, u0, lam_, sigma2_ = start(lam, sigma2, eps, depth, objective)
-        settling = q * lam_ * (lam_ / sigma2_) ** ((p - 1) / q) * t if lam > 0 else mp.mpf(0)
+        settling = _settling(u0, mp.mpf(t), lam_, sigma2_, p, q) if lam > 0 else mp.mpf(0)
+        if settling > 800:
+            w_, zero = (lam_ / sigma2_) ** (mp.mpf(depth) / q), mp.mpf(0)
+            slope = mp.mpf(depth) / q * w_
+            return {"lam": (slope / lam_, zero), "sigma2": (-slope / sigma2_, zero), "eps": (zero, zero), "t": (zero, zero)}
     # Close to the fixed point 1 - (u/u*)^q is about exp(-settling), and all digits of it count.
-    with mp.workdps(DIGITS + int(min(settling, 1000) / 2)):
+    with mp.workdps(DIGITS + int(settling / 1.5)):
         p, q, u0, lam_, sigma2_ = start(lam, sigma2, eps, depth, objective)
         length, t_ = mp.mpf(depth), mp.mpf(t)
         u = _inverse(w, t_, u0, lam_, sigma2_, length, p, q)
@@ -206,6 +210,15 @@ def sensitivities(
         return of_w
 
 
+def _settling(u0: mp.mpf, t: mp.mpf, lam: mp.mpf, sigma2: mp.mpf, p: mp.mpf, q: mp.mpf) -> mp.mpf:
+    """Return for how long, in units of its rate, the approach to the fixed point has been exponential."""
+    fixed = (lam / sigma2) ** (1 / q)
+    near = fixed * (1 + (-1 if u0 < fixed else 1) / (4 * (p + q)))
+    if (u0 < near) == (near < fixed):
+        t -= time_between(u0, near, lam, sigma2, p, q)
+    return max(mp.mpf(0), q * lam * fixed ** (p - 1) * t)
+
+
 def _inverse(
     w: float, t: mp.mpf, u0: mp.mpf, lam: mp.mpf, sigma2: mp.mpf, depth: mp.mpf, p: mp.mpf, q: mp.mpf
 ) -> mp.mpf:
@@ -214,7 +227,7 @@ def _inverse(
     if lam <= 0:
         coordinate, inverse, derivative = mp.log, mp.exp, lambda u: u
     else:
-        sign = -1 if u0 ** q * sigma2 > lam else 1  # noqa: E501
+        sign = -1 if u0 ** q * sigma2 > lam else 1
         fixed = (lam / sigma2) ** (1 / q)
 
         def coordinate(u: mp.mpf) -> mp.mpf:
