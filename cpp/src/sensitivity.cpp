@@ -1,5 +1,6 @@
 #include "jepa_ode/sensitivity.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -301,7 +302,7 @@ FeatureSensitivity::Point FeatureSensitivity::rise(double t) const noexcept {
   } else {
     delta = (-log_start.hi - xi) - log_start.lo;
   }
-  const double log_term = variation_.log_weight() * curve_.log_term(xi);
+  const double log_term = variation_.log_term(xi);
   const Scaled at_start =
       exp(log_start * static_cast<double>(std::max(0, curve_.log_index))) * scaled(log_term) - start_sum_;
   const double gap = -std::expm1(-delta);
@@ -395,7 +396,7 @@ FeatureSensitivity::Point FeatureSensitivity::slow_decay(DoubleDouble log_start,
   const Scaled v = exp(log_start - y);
   const double end = 1 + v.value();
   const Scaled decline = scaled(end) * exp(y * curve_.alpha);
-  const double log_term = variation_.log_weight() * curve_.log_term(-y.value());
+  const double log_term = variation_.log_term(-y.value());
   const Scaled at_start = start * scaled(variation_.decay_slow(start.value())) +
                           exp(log_start * static_cast<double>(std::max(0, curve_.log_index))) *
                               scaled(curve_.log_index % 2 ? -log_term : log_term);

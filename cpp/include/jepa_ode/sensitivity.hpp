@@ -17,7 +17,6 @@
 // the start, all logarithmic derivatives of w are L/q times D times one of the three.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <vector>
 
@@ -40,8 +39,10 @@ class VariationCurve {
   // for v <= 1/2, and (1 - v) v^(-alpha) G for v >= 1/2, delta = -log v.
   double rise_low(double v) const noexcept;
   double rise_high(double delta) const noexcept;
-  // The factor of the logarithmic term.
-  double log_weight() const noexcept { return std::max(0, master_.log_index); }
+  // The logarithmic term with its factor n.
+  double log_term(double xi) const noexcept {
+    return master_.log_index > 0 ? master_.log_index * master_.log_term(xi) : 0.0;
+  }
 
   // Fall: (1 - m) m^(-g) integral_0^m s^(g-1) / (1 - s)^2 ds, g = beta + 1.
   double fall(double m, double gap) const noexcept;
