@@ -33,19 +33,27 @@ std::vector<double> rise_coefficients(int count, const MasterCurve& curve, bool 
 // What a stretch of the way adds to the clock, to the variation and, for a decay, to that of the other parameter.
 using Integrals = std::array<double, 3>;
 
-// The integrals over [0, x], divided by x: Gauss and Legendre's rule with 16 points.
-template <class Integrand>
-Integrals average(double x, const Integrand& integrand) noexcept {
-  constexpr std::array<double, 8> nodes{0.095012509837637440185, 0.28160355077925891323, 0.45801677765722738634,
-                                        0.61787624440264374845,  0.7554044083550030339,  0.86563120238783174388,
-                                        0.94457502307323257608,  0.9894009349916499326};
-  constexpr std::array<double, 8> weights{0.18945061045506849629,  0.18260341504492358887, 0.16915651939500253819,
-                                          0.14959598881657673208,  0.12462897125553387205, 0.09515851168249278481,
-                                          0.062253523938647892863, 0.027152459411754094852};
+template <std::size_t N>
+struct GaussRule {  // on [-1, 1], the positive half
+  std::array<double, N> nodes, weights;
+};
+
+constexpr GaussRule<4> eight_points{
+    {0.18343464249564980494, 0.52553240991632898582, 0.79666647741362673959, 0.96028985649753623168},
+    {0.36268378337836198297, 0.31370664587788728734, 0.22238103445337447054, 0.10122853629037625915}};
+constexpr GaussRule<8> sixteen_points{
+    {0.095012509837637440185, 0.28160355077925891323, 0.45801677765722738634, 0.61787624440264374845,
+     0.7554044083550030339, 0.86563120238783174388, 0.94457502307323257608, 0.9894009349916499326},
+    {0.18945061045506849629, 0.18260341504492358887, 0.16915651939500253819, 0.14959598881657673208,
+     0.12462897125553387205, 0.09515851168249278481, 0.062253523938647892863, 0.027152459411754094852}};
+
+// The means of the integrands over [0, x].
+template <std::size_t N, class Motion>
+Integrals average(const GaussRule<N>& rule, double x, const Motion& motion) noexcept {
   Integrals sum{};
-  for (std::size_t k = 0; k < nodes.size(); ++k) {
-    const Integrals left = integrand(x / 2 * (1 - nodes[k])), right = integrand(x / 2 * (1 + nodes[k]));
-    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += weights[k] / 2 * (left[i] + right[i]);
+  for (std::size_t k = 0; k < N; ++k) {
+    const Integrals left = motion(x / 2 * (1 - rule.nodes[k])), right = motion(x / 2 * (1 + rule.nodes[k]));
+    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += rule.weights[k] / 2 * (left[i] + right[i]);
   }
   return sum;
 }
@@ -56,18 +64,19 @@ struct Approach {
   double start, gap;  // s0, 1 - s0
   double exponent;
 
-  double log_ratio(double k) const noexcept {  // log(s/s0), from the form in which nothing cancels
-    return start < 0.5 ? k - std::log1p(start * std::expm1(k)) : -std::log1p(gap * std::expm1(-k));
-  }
+  // log(s/s0), from the form in which nothing cancels.
+  double log_ratio(double k) const noexcept { return start < 0.5 ? low(k, std::expm1(k)) : high(std::expm1(-k)); }
   double gap_ratio(double k) const noexcept { return 1 / (1 + start * std::expm1(k)); }  // (1 - s)/(1 - s0)
 
   // Of the clock and of (1 - s0)/s0 times the variation.
   Integrals operator()(double k) const noexcept {
-    const double power = std::exp(exponent * log_ratio(k));
-    return {power, power * std::exp(k), 0.0};
+    const bool is_low = start < 0.5;
+    const double growth = std::expm1(is_low ? k : -k);
+    const double power = std::exp(exponent * (is_low ? low(k, growth) : high(growth)));
+    return {power, is_low ? power * (1 + growth) : power / (1 + growth), 0.0};
   }
 
-  double initial_growth() const noexcept { return exponent * gap; }  // of the clock's integrand, logarithmic
+  double growth(double k) const noexcept { return exponent * gap * gap_ratio(k); }  // of the clock's integrand
 
   // Where the integrands have changed by e^4 or so.
   double end() const noexcept {
@@ -76,6 +85,10 @@ struct Approach {
     return start < 0.5 ? log_ratio - std::log1p(-start / gap * std::expm1(log_ratio))
                        : -std::log1p(std::expm1(-log_ratio) / gap);
   }
+
+ private:
+  double low(double k, double expm1_k) const noexcept { return k - std::log1p(start * expm1_k); }
+  double high(double expm1_minus_k) const noexcept { return -std::log1p(gap * expm1_minus_k); }
 };
 
 // Decay in y = log(v0/v): z = v falls in a slow one, z = m grows in a fast one.
@@ -84,6 +97,8 @@ struct Relaxation {
   double sign;   // of the growth of log z
   double exponent;
 
+  double at(double y) const noexcept { return start * std::exp(sign * y); }  // z
+
   // Of the clock, of the variation over z0 and of the other variation.
   Integrals operator()(double y) const noexcept {
     const double growth = std::exp(sign * y), rest = 1 / (1 + start * growth);
@@ -91,23 +106,52 @@ struct Relaxation {
     return {clock, clock * growth * rest, clock * rest};
   }
 
-  double initial_growth() const noexcept { return exponent - sign * start / (1 + start); }
+  double growth(double y) const noexcept { return exponent - sign * at(y) / (1 + at(y)); }
   double end() const noexcept { return 4 / std::max(1.0, exponent); }
 };
 
-// Where the clock of `motion` stands at `clock`, no more than its reading at `end`.
 template <class Motion>
-double invert(double clock, double end, const Motion& motion) noexcept {
-  const double growth = motion.initial_growth(), linear = clock / motion(0.0)[0];
-  double x = linear;  // guess: an exponential integrand
-  if (std::abs(growth) * linear > 1e-8) x = growth * linear > -1 ? std::log1p(growth * linear) / growth : end;
+double clock_at_end(const Motion& motion) noexcept {
+  return motion.end() * average(sixteen_points, motion.end(), motion)[0];
+}
+
+// How far an integrand that grows exponentially has to go for `area` units of its present height.
+double exponential_step(double area, double growth) noexcept {
+  const double exponent = growth * area;
+  return std::abs(exponent) > 1e-8 && exponent > -1 ? std::log1p(exponent) / growth : area;
+}
+
+struct Stretch {
+  double length;
+  Integrals mean;
+};
+
+// The stretch after which the clock reads `clock`; it ends before `end`.
+template <class Motion>
+Stretch stretch(double clock, double end, const Motion& motion) noexcept {
+  Integrals at = motion(0.0);
+  double x = std::min(end, exponential_step(clock / at[0], motion.growth(0.0)));
+  if (!(x > 0)) return {0.0, at};
   for (int k = 0; k < 50; ++k) {
-    x = std::min(x, end);
-    const double step = (clock - x * average(x, motion)[0]) / motion(x)[0];
-    x = std::max(0.0, x + step);
-    if (!(std::abs(step) > 1e-9 * x)) break;  // Newton's iteration doubles the digits
+    Integrals mean = x < end / 4 ? average(eight_points, x, motion) : average(sixteen_points, x, motion);
+    at = motion(x);
+    const double step = exponential_step((clock - x * mean[0]) / at[0], motion.growth(x));
+    const double next = std::clamp(x + step, 0.0, end);
+    if (!(std::abs(step) > 1e-6 * x)) {  // the order is three: what is left is below a rounding
+      const Integrals last = motion(next);
+      for (std::size_t i = 0; i < mean.size(); ++i) {
+        mean[i] += ((last[i] + at[i]) / 2 - mean[i]) * ((next - x) / next);
+      }
+      return {next, mean};
+    }
+    x = next;
   }
-  return std::min(x, end);
+  return {x, average(sixteen_points, x, motion)};
+}
+
+// exp(x) times c, for x of any size.
+Scaled times_exp(Scaled c, double x) noexcept {
+  return c * (std::abs(x) < 700 ? scaled(std::exp(x)) : exp(DoubleDouble{x, 0.0}));
 }
 
 }  // namespace
@@ -198,16 +242,17 @@ FeatureSensitivity::FeatureSensitivity(const VariationCurve& variation, double l
     exponent_ = fast_ ? curve_.beta : -curve_.alpha;
     const Relaxation early{start, fast_ ? 1.0 : -1.0, exponent_};
     early_end_ = early.end();
-    early_clock_ = early_end_ * average(early_end_, early)[0];
+    early_clock_ = clock_at_end(early);
     start_sum_ = start_ * scaled(fast_ ? variation.decay_fast(std::min(start, 2.0)) : variation.decay_slow(start));
     return;
   }
+  fixed_point_ = exp(feature_.log_fixed_point_);
   const double log_gap = std::abs(log_start.hi);
   gap_ = -std::expm1(-log_gap);
   exponent_ = fast_ ? curve_.beta : curve_.alpha;
   const Approach early{start, gap_, exponent_};
   early_end_ = early.end();
-  early_clock_ = early_end_ * average(early_end_, early)[0];
+  early_clock_ = clock_at_end(early);
   if (fast_) {
     start_sum_ = start_ * scaled(variation.fall(start, gap_)) / scaled(gap_);
   } else {
@@ -278,8 +323,7 @@ Sensitivity FeatureSensitivity::algebraic_decay(double t) const noexcept {
 
 FeatureSensitivity::Point FeatureSensitivity::early_approach(Scaled clock) const noexcept {
   const Approach way{start_.value(), gap_, exponent_};
-  const double k = invert(clock.value(), early_end_, way);
-  const Integrals mean = average(k, way);
+  const auto [k, mean] = stretch(clock.value(), early_end_, way);
   const double log_ratio = way.log_ratio(k);
   const double start = way.gap_ratio(k) * std::exp(-exponent_ * log_ratio);  // D/(1 - s0)
   const Scaled variation = start_ * clock * scaled(start * mean[1] / mean[0]);
@@ -303,21 +347,20 @@ FeatureSensitivity::Point FeatureSensitivity::rise(double t) const noexcept {
     delta = (-log_start.hi - xi) - log_start.lo;
   }
   const double log_term = variation_.log_term(xi);
-  const Scaled at_start =
-      exp(log_start * static_cast<double>(std::max(0, curve_.log_index))) * scaled(log_term) - start_sum_;
+  const Scaled at_start = start_log_scale_ * scaled(log_term) - start_sum_;
   const double gap = -std::expm1(-delta);
   const double depth_over_q = curve_.depth / curve_.q;
   Scaled w, power, sum;  // power: (v/v0)^(-alpha)
   if (delta > 2) {
-    w = scaled(eps_) * exp(DoubleDouble{depth_over_q * xi, 0.0});
-    power = exp(DoubleDouble{-curve_.alpha * xi, 0.0});
+    w = times_exp(scaled(eps_), depth_over_q * xi);
+    power = times_exp(scaled(1.0), -curve_.alpha * xi);
   } else {
     // Past the steepest part a shift of the clock forgives nothing: all from one delta, which is small.
-    w = exp(feature_.log_fixed_point_ - DoubleDouble{delta, 0.0} * depth_over_q);
-    power = exp((log_start + DoubleDouble{delta, 0.0}) * curve_.alpha);
+    w = times_exp(fixed_point_, -depth_over_q * delta);
+    power = times_exp(start_power_, curve_.alpha * delta);
   }
   if (delta > detail::ln2.hi) {
-    const Scaled v = start_ * exp(DoubleDouble{xi, 0.0});
+    const Scaled v = times_exp(start_, xi);
     sum = v * scaled(gap * variation_.rise_low(v.value()));
   } else {
     sum = scaled(variation_.rise_high(delta));
@@ -335,7 +378,7 @@ FeatureSensitivity::Point FeatureSensitivity::fall(double t) const noexcept {
   Scaled w, m;
   double gap;
   if (at.near) {
-    w = exp(feature_.log_fixed_point_ + DoubleDouble{at.distance, 0.0} * depth_over_q);
+    w = times_exp(fixed_point_, depth_over_q * at.distance);
     m = scaled(std::exp(-at.distance));
     gap = -std::expm1(-at.distance);
   } else {
@@ -354,9 +397,8 @@ FeatureSensitivity::Point FeatureSensitivity::fall(double t) const noexcept {
 
 FeatureSensitivity::Point FeatureSensitivity::early_decay(Scaled clock) const noexcept {
   const Relaxation way{start_.value(), fast_ ? 1.0 : -1.0, exponent_};
-  const double y = invert(clock.value(), early_end_, way);
-  const Integrals mean = average(y, way);
-  const double end = 1 + way.start * std::exp(way.sign * y);
+  const auto [y, mean] = stretch(clock.value(), early_end_, way);
+  const double end = 1 + way.at(y);
   const double decline = end * std::exp(-exponent_ * y);
   return {scaled(eps_) * scaled(std::exp(-curve_.depth / curve_.q * y)),
           scaled(decline / (1 + way.start)),

@@ -109,6 +109,9 @@ class FeatureSensitivity {
   double early_end_{};  // up to here, in k or y, quadrature is better than the difference of two antiderivatives
   double early_clock_{};
   Scaled start_sum_{};  // the variation's scaled antiderivative at the start
+  Scaled fixed_point_{};
+  Scaled start_power_{};      // v0^alpha
+  Scaled start_log_scale_{};  // of the logarithmic term, v0^log_index
 };
 
 // Arrays [features x times], each one of the derivatives. `times` is one row of n_times, or one row per feature.
