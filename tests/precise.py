@@ -168,9 +168,9 @@ def sensitivities(
     """Return dw/dlam, dw/dsigma2, dw/deps and dw/dt, each with t times its own derivative with respect to time.
 
     By the implicit function theorem: at fixed u, the time T(u; parameters) from the start changes with a parameter, and
-    u makes up for it. T is differentiated numerically in several times the working precision. ``w``, the engine's
-    response, starts the iteration for u. For ``lam = 0``, at which T is not differentiable, the variational equation is
-    integrated instead. Needs ``0 < t < inf``.
+    u makes up for it. The terms cancel, but not in as many digits as are taken here. ``w``, the engine's response,
+    starts the iteration for u. For ``lam = 0``, at which T is not differentiable, the variational equation is integrated
+    instead. Needs ``0 < t < inf``, and a start that moves by more than 1e-500 of itself.
     """
     with mp.workdps(DIGITS):
         p, q, u0, lam_, sigma2_ = start(lam, sigma2, eps, depth, objective)
@@ -178,24 +178,34 @@ def sensitivities(
         if settling > 800:
             w_, zero = (lam_ / sigma2_) ** (mp.mpf(depth) / q), mp.mpf(0)
             slope = mp.mpf(depth) / q * w_
-            return {"lam": (slope / lam_, zero), "sigma2": (-slope / sigma2_, zero), "eps": (zero, zero), "t": (zero, zero)}
-    # Close to the fixed point 1 - (u/u*)^q is about exp(-settling), and all digits of it count.
-    with mp.workdps(DIGITS + int(settling / 1.5)):
+            return {
+                "lam": (slope / lam_, zero),
+                "sigma2": (-slope / sigma2_, zero),
+                "eps": (zero, zero),
+                "t": (zero, zero),
+            }
+        moved = t * abs(velocity(u0, lam_, sigma2_, p, q)) / u0 + mp.mpf(10) ** -500
+        lost = max(mp.mpf(0), -mp.log10(moved))
+        if lam != 0:  # far from the fixed point one of the two parameters hardly counts
+            lost += max(abs(mp.log10(v ** (q / mp.mpf(depth)) * sigma2_ / abs(lam_))) for v in (mp.mpf(eps), mp.mpf(w)))
+    # Close to the fixed point 1 - (u/u*)^q is about exp(-settling), close to the start u - u0 is small; all digits count.
+    with mp.workdps(DIGITS + int(lost + settling / 1.5)):
         p, q, u0, lam_, sigma2_ = start(lam, sigma2, eps, depth, objective)
         length, t_ = mp.mpf(depth), mp.mpf(t)
         u = _inverse(w, t_, u0, lam_, sigma2_, length, p, q)
         speed = velocity(u, lam_, sigma2_, p, q)
         slope = p * lam_ * u ** (p - 1) - (p + q) * sigma2_ * u ** (p + q - 1)  # df/du
 
-        def duration(a: mp.mpf, b: mp.mpf, c: mp.mpf) -> mp.mpf:
-            return time_between(c, u, a, b, p, q)
-
-        by_sigma2 = -speed * mp.diff(lambda b: duration(lam_, b, u0), sigma2_)
         by_start = speed / velocity(u0, lam_, sigma2_, p, q) * u0 / (length * mp.mpf(eps))
         if lam == 0:
-            by_lam = speed * mp.quad(lambda s: s ** (-p - 2 * q), [u0, u]) / sigma2_**2
+            power = 1 - p - 2 * q
+            by_lam = speed * (u**power - u0**power) / power / sigma2_**2
+            by_sigma2 = speed * t_ / sigma2_
         else:
-            by_lam = -speed * mp.diff(lambda a: duration(a, sigma2_, u0), lam_)
+            # T = (Phi(u/u*) - Phi(u0/u*)) / (lam u*^(p-1)) with Phi' = 1/(x^p (1 - x^q)), and log u* = log(lam/sigma2)/q
+            by_log_fixed = -(u / speed - u0 / velocity(u0, lam_, sigma2_, p, q)) - (p - 1) * t_
+            by_lam = -speed * (by_log_fixed / q - t_) / lam_
+            by_sigma2 = speed * by_log_fixed / q / sigma2_
         # (du/dparameter, its derivative with respect to time: the variational equation)
         of_u = {
             "lam": (by_lam, slope * by_lam + u**p),
@@ -227,7 +237,7 @@ def _inverse(
     if lam <= 0:
         coordinate, inverse, derivative = mp.log, mp.exp, lambda u: u
     else:
-        sign = -1 if u0 ** q * sigma2 > lam else 1
+        sign = -1 if u0**q * sigma2 > lam else 1
         fixed = (lam / sigma2) ** (1 / q)
 
         def coordinate(u: mp.mpf) -> mp.mpf:
@@ -243,6 +253,8 @@ def _inverse(
     first = coordinate(u0)
     settled = lam > 0 and abs(u / fixed - 1) * q < mp.mpf(10) ** -13
     x = mp.mpf(30) if settled else coordinate(u)
+    if abs(u / u0 - 1) < mp.mpf(10) ** -10:
+        x = first + t * velocity(u0, lam, sigma2, p, q) / derivative(u0)
     low, high = (first, mp.inf) if lam > 0 else (-mp.inf, first)
     for _ in range(200):
         if not low < x < high:

@@ -78,10 +78,11 @@ struct Approach {
 
   double growth(double k) const noexcept { return exponent * gap * gap_ratio(k); }  // of the clock's integrand
 
-  // Where the integrands have changed by e^4 or so.
+  // Up to here, k = 3 and a change of the clock's integrand by e^2, the quadrature is exact to rounding, and from here
+  // on the difference of two antiderivatives is.
   double end() const noexcept {
-    if (std::abs(exponent) * log_ratio(4.0) <= 4) return 4.0;
-    const double log_ratio = 4 / std::abs(exponent);
+    if (std::abs(exponent) * log_ratio(3.0) <= 2) return 3.0;
+    const double log_ratio = 2 / std::abs(exponent);
     return start < 0.5 ? log_ratio - std::log1p(-start / gap * std::expm1(log_ratio))
                        : -std::log1p(std::expm1(-log_ratio) / gap);
   }
@@ -107,7 +108,7 @@ struct Relaxation {
   }
 
   double growth(double y) const noexcept { return exponent - sign * at(y) / (1 + at(y)); }
-  double end() const noexcept { return 4 / std::max(1.0, exponent); }
+  double end() const noexcept { return 3 / std::max(1.0, exponent); }  // as for Approach
 };
 
 template <class Motion>
@@ -256,6 +257,8 @@ FeatureSensitivity::FeatureSensitivity(const VariationCurve& variation, double l
   if (fast_) {
     start_sum_ = start_ * scaled(variation.fall(start, gap_)) / scaled(gap_);
   } else {
+    start_power_ = exp(log_start * curve_.alpha);
+    start_log_scale_ = exp(log_start * static_cast<double>(std::max(0, curve_.log_index)));
     start_sum_ =
         start <= 0.5 ? start_ * scaled(variation.rise_low(start)) : scaled(variation.rise_high(log_gap)) / scaled(gap_);
   }

@@ -66,10 +66,14 @@ class Sensitivity(FrozenArrays):
         Where ``lambda = 0``, ``rho`` is 0 whatever ``sigma2`` is, and knows nothing of it.
         """
         spectrum = self.solution.spectrum
+        # sigma2/rho = sigma2^2/lam: exponents apart, for neither need be a double.
+        derivative, derivative_exponent = np.frexp(self.sigma2)
+        sigma2, sigma2_exponent = np.frexp(spectrum.sigma2[:, None])
+        lam, lam_exponent = np.frexp(spectrum.lam[:, None])
+        exponent = derivative_exponent + 2 * sigma2_exponent - lam_exponent
         with np.errstate(all="ignore"):
-            by_rho: FloatArray = np.where(
-                spectrum.lam[:, None] == 0, np.nan, -self.sigma2 * (spectrum.sigma2 / spectrum.rho)[:, None]
-            )
+            by_rho: FloatArray = np.ldexp(-derivative * sigma2 * sigma2 / lam, exponent)
+        by_rho[spectrum.lam == 0] = np.nan
         return by_rho
 
     def to_xarray(self) -> Any:
