@@ -18,11 +18,13 @@ def _powers(objective: str, depth: mp.mpf) -> tuple[mp.mpf, mp.mpf]:
 def _gauss(a: mp.mpf, z: mp.mpf) -> mp.mpf:
     """2F1(1, a; 1 + a; z)."""
     gap = 1 - z
-    if gap > mp.mpf(10) ** -10:
+    if gap > 0.5:
         return mp.hyp2f1(1, a, 1 + a, z)
     total, factor, k = mp.mpf(0), a, 0  # DLMF 15.8.10
+    bracket = mp.psi(0, 1) - mp.psi(0, a) - mp.log(gap)
     while abs(factor) > mp.eps or k == 0:
-        total += factor * (mp.psi(0, k + 1) - mp.psi(0, a + k) - mp.log(gap))
+        total += factor * bracket
+        bracket += mp.mpf(1) / (k + 1) - 1 / (a + k)
         k += 1
         factor *= (a + k - 1) / k * gap
     return total
@@ -267,6 +269,7 @@ def _inverse(
             low = x
         step = (t - elapsed) * velocity(u, lam, sigma2, p, q) / derivative(u)
         x += step
-        if abs(step) < mp.mpf(10) ** -22 * max(1, abs(x)) and abs(step) < mp.mpf(10) ** -18 * abs(x - first):
+        noise = mp.mpf(10) ** 15 * mp.eps * (1 + abs(x))
+        if abs(step) < max(noise, mp.sqrt(mp.eps) * min(1, mp.mpf(10) ** 10 * abs(x - first))):
             return inverse(x)
     raise AssertionError("the reference did not converge")

@@ -87,7 +87,12 @@ FeatureCurve::FeatureCurve(const MasterCurve& curve, double lambda, double sigma
   linear_offset_ = curve.rise_polynomial_at_one - curve.rise_pole.constant();
   if (log_scale_ > 0) linear_offset_ += log_scale_ * curve.log_term(-log_start_.value()) / pole_scale_;
   middle_ = rise_high(ln2).value;
-  offset_ = start_ <= 0.5 ? rise_low(0.0).value : rise_high(-log_start_.hi).value;
+  if (start_ <= 0.5) {
+    offset_ = rise_low(0.0).value;
+  } else {
+    const Slope at = rise_high(-log_start_.hi);  // at xi = -log_start_.lo: alpha times that is many roundings
+    offset_ = at.value + at.derivative * log_start_.lo;
+  }
 }
 
 double FeatureCurve::response(double t) const noexcept {

@@ -346,6 +346,10 @@ FeatureSensitivity::Point FeatureSensitivity::rise(double t) const noexcept {
   double xi = at.distance, delta = at.distance;
   if (at.near) {
     xi = (-log_start.hi - delta) - log_start.lo;
+    if (xi < delta) {  // a deep encoder multiplies the rounding of delta: back to xi, by what delta leaves of the clock
+      const FeatureCurve::Slope there = feature_.rise_high(delta);
+      xi += (feature_.offset_ + (rate_ * scaled(t)).value() - there.value) / there.derivative;
+    }
   } else {
     delta = (-log_start.hi - xi) - log_start.lo;
   }
@@ -354,7 +358,7 @@ FeatureSensitivity::Point FeatureSensitivity::rise(double t) const noexcept {
   const double gap = -std::expm1(-delta);
   const double depth_over_q = curve_.depth / curve_.q;
   Scaled w, power, sum;  // power: (v/v0)^(-alpha)
-  if (delta > 2) {
+  if (xi < delta || delta > 2) {
     w = times_exp(scaled(eps_), depth_over_q * xi);
     power = times_exp(scaled(1.0), -curve_.alpha * xi);
   } else {

@@ -123,7 +123,8 @@ inline DoubleDouble expm1_reduced(DoubleDouble r) noexcept {
   const DoubleDouble x{r.hi / 16, r.lo / 16};
   const double h = x.hi;
   const double tail =
-      h * h * h * h * h * (1.0 / 120 + h * (1.0 / 720 + h * (1.0 / 5040 + h * (1.0 / 40320 + h * (1.0 / 362880)))));
+      h * h * h * h * h *
+      (1.0 / 120 + h * (1.0 / 720 + h * (1.0 / 5040 + h * (1.0 / 40320 + h * (1.0 / 362880 + h * (1.0 / 3628800))))));
   const DoubleDouble square = x * x;
   DoubleDouble e =
       x + (square * 0.5 + (square * x * sixth + (square * square * twenty_fourth + DoubleDouble{tail, 0.0})));
