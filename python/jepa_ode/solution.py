@@ -196,7 +196,7 @@ class Solution(FrozenArrays):
         >>> sol = jo.solve(spec, "jepa", depth=2, eps=1e-2, t=[60.0, 640.0, 900.0])
         >>> s = sol.sensitivity()
         >>> (s.rho * 0.01 * spec.rho[:, None] / sol.w).round(4)
-        array([[0.0002, 0.2208, 0.02  ]])
+        array([[0.0002, 0.0795, 0.02  ]])
         """
         from .sensitivity import sensitivity
 
