@@ -3,6 +3,7 @@
 #include "jepa_ode/exact.hpp"
 #include "jepa_ode/feature_curve.hpp"
 #include "jepa_ode/objective.hpp"
+#include "jepa_ode/sensitivity.hpp"
 #include "jepa_ode/status.hpp"
 
 namespace jepa_ode::bindings {
@@ -32,6 +33,24 @@ py::tuple solve(const Array& lambda, const Array& sigma2, const Array& eps, doub
                 codes);
   });
   return py::make_tuple(w, status);
+}
+
+std::tuple<Array, Array, Array, Array> sensitivity(const Array& lambda, const Array& sigma2, const Array& eps,
+                                                   double depth, int objective, const Array& t, unsigned threads) {
+  const MasterCurve curve = master_curve(objective, depth);
+  const bool row_per_feature = t.ndim() == 2;
+  const py::ssize_t n_times = t.shape(t.ndim() - 1);
+  const auto array = [&] { return Array({lambda.size(), n_times}); };
+  std::tuple<Array, Array, Array, Array> derivatives{array(), array(), array(), array()};
+  const Sensitivities out{std::get<0>(derivatives).mutable_data(), std::get<1>(derivatives).mutable_data(),
+                          std::get<2>(derivatives).mutable_data(), std::get<3>(derivatives).mutable_data()};
+  const Ensemble features = ensemble(lambda, sigma2, eps);
+  const double* times = t.data();
+  run_without_gil([&](Interrupt& interrupt) {
+    solve_sensitivities(curve, features, times, static_cast<std::size_t>(n_times), row_per_feature, threads, interrupt,
+                        out);
+  });
+  return derivatives;
 }
 
 Array reach(const Array& lambda, const Array& sigma2, const Array& eps, double depth, int objective, const Array& w,
@@ -70,6 +89,9 @@ void bind_master_curve(py::module_& module) {
   module.def("solve_exact", &solve, py::arg("lam").noconvert(), py::arg("sigma2").noconvert(),
              py::arg("eps").noconvert(), py::arg("depth"), py::arg("objective"), py::arg("t").noconvert(),
              py::arg("threads"), "Responses [n, m] and statuses [n] by the master curve (THEORY.md 3).");
+  module.def("sensitivity", &sensitivity, py::arg("lam").noconvert(), py::arg("sigma2").noconvert(),
+             py::arg("eps").noconvert(), py::arg("depth"), py::arg("objective"), py::arg("t").noconvert(),
+             py::arg("threads"), "Derivatives [n, m] of the responses with respect to lam, sigma2, eps and t.");
   module.def("time_to_reach", &reach, py::arg("lam").noconvert(), py::arg("sigma2").noconvert(),
              py::arg("eps").noconvert(), py::arg("depth"), py::arg("objective"), py::arg("w").noconvert(),
              py::arg("threads"), "Time [n] from eps to w, inf where never.");

@@ -89,7 +89,12 @@ FeatureCurve::FeatureCurve(const MasterCurve& curve, double lambda, double sigma
   linear_offset_ = curve.rise_polynomial_at_one - curve.rise_pole.constant();
   if (log_scale_ > 0) linear_offset_ += log_scale_ * curve.log_term(-log_start_.value()) / pole_scale_;
   middle_ = rise_high(ln2).value;
-  offset_ = start_ <= 0.5 ? rise_low(0.0).value : rise_high(-log_start_.hi).value;
+  if (start_ <= 0.5) {
+    offset_ = rise_low(0.0).value;
+  } else {
+    const Slope at = rise_high(-log_start_.hi);  // at xi = -log_start_.lo: alpha times that is many roundings
+    offset_ = at.value + at.derivative * log_start_.lo;
+  }
 }
 
 double FeatureCurve::response(double t) const noexcept {
@@ -130,12 +135,18 @@ FeatureCurve::Slope FeatureCurve::rise_high(double delta) const noexcept {
 }
 
 double FeatureCurve::rise(double t) const noexcept {
-  const double target = offset_ + (growth_rate_ * scaled(t)).value();
-  if (target == infinity) return fixed_point_;
+  const Position at = locate_rise(t);
   const double depth_over_q = curve_.depth / curve_.q;
-  const double w = start_ <= 0.5 && target < middle_ ? eps_ * std::exp(depth_over_q * solve_rise_low(target))
-                                                     : fixed_point_ * std::exp(-depth_over_q * solve_rise_high(target));
+  const double w =
+      at.near ? fixed_point_ * std::exp(-depth_over_q * at.distance) : eps_ * std::exp(depth_over_q * at.distance);
   return std::clamp(w, eps_, fixed_point_);  // the last rounding may leave the interval in which the root was bracketed
+}
+
+FeatureCurve::Position FeatureCurve::locate_rise(double t) const noexcept {
+  const double target = offset_ + (growth_rate_ * scaled(t)).value();
+  if (target == infinity) return {true, 0.0};
+  if (start_ <= 0.5 && target < middle_) return {false, solve_rise_low(target)};
+  return {true, solve_rise_high(target)};
 }
 
 double FeatureCurve::solve_rise_low(double target) const noexcept {
@@ -187,19 +198,30 @@ double FeatureCurve::solve_rise_high(double target) const noexcept {
 // ---- fall: lambda > 0, v0 > 1, in m = 1/v --------------------------------------------------------------------------
 
 double FeatureCurve::fall(double t) const noexcept {
-  // exp(beta zeta) k(m) = k(m0) + q sigma^2 eps^2 t, with zeta = log(m/m0) and k the scaled integral
-  const double m0 = exp(-log_start_).value();
-  const double gap = -std::expm1(-log_start_.value());
-  const Scaled target = plus(curve_.fall.scaled(m0, gap), decay_rate_ * scaled(t));
-  const double log_target = log(target).value();
-  const double log_middle = curve_.beta * (log_start_.value() - ln2) + std::log(curve_.fall.scaled(0.5, 0.5));
-  if (m0 < 0.5 && log_target < log_middle) {
-    const auto integral = [this](double m) noexcept { return curve_.fall.scaled(m, 1 - m); };
-    const double zeta = solve_fall_low(log_target, log_start_.value() - ln2, -1.0, integral);
-    return fallen(integral(std::exp(zeta - log_start_.value())), target);
+  const Scaled clock = fall_clock(t);
+  const Position at = locate_fall(log(clock).value());
+  if (!at.near) {
+    const double m = std::exp(at.distance - log_start_.value());
+    return fallen(curve_.fall.scaled(m, 1 - m), clock);
   }
-  const double w = fixed_point_ * std::exp(curve_.depth / curve_.q * solve_fall_high(log_target));
+  const double w = fixed_point_ * std::exp(curve_.depth / curve_.q * at.distance);
   return std::clamp(w, fixed_point_, eps_);
+}
+
+// exp(beta zeta) k(m) = k(m0) + q sigma^2 eps^2 t, with zeta = log(m/m0) and k the scaled integral
+Scaled FeatureCurve::fall_clock(double t) const noexcept {
+  const double m0 = exp(-log_start_).value(), gap = -std::expm1(-log_start_.value());
+  return plus(curve_.fall.scaled(m0, gap), decay_rate_ * scaled(t));
+}
+
+FeatureCurve::Position FeatureCurve::locate_fall(double log_clock) const noexcept {
+  const double log_start = log_start_.value();
+  const double log_middle = curve_.beta * (log_start - ln2) + std::log(curve_.fall.scaled(0.5, 0.5));
+  if (log_start > ln2 && log_clock < log_middle) {
+    const auto integral = [this](double m) noexcept { return curve_.fall.scaled(m, 1 - m); };
+    return {false, solve_fall_low(log_clock, log_start - ln2, -1.0, integral)};
+  }
+  return {true, solve_fall_high(log_clock)};
 }
 
 // w from exp(beta zeta) k = target, in which exp(beta zeta) = (eps/w)^2: no rounding of zeta enters.
@@ -249,29 +271,38 @@ double FeatureCurve::solve_fall_high(double log_target) const noexcept {
 // ---- decay: lambda < 0 ---------------------------------------------------------------------------------------------
 
 double FeatureCurve::decay(double t) const noexcept {
-  if (log_start_.hi > -ln2) {
-    const double m0 = exp(-log_start_).value();
-    return decay_fast(plus(curve_.decay_fast.scaled(m0), decay_rate_ * scaled(t)));
-  }
+  if (log_start_.hi > -ln2) return decay_fast(decay_clock(t));
   return decay_slow(exp(log_start_).value(), log_eps_, growth_rate_ * scaled(t));
+}
+
+// As fall_clock(), with the alternating integral.
+Scaled FeatureCurve::decay_clock(double t) const noexcept {
+  return plus(curve_.decay_fast.scaled(exp(-log_start_).value()), decay_rate_ * scaled(t));
 }
 
 // log w where v = 1/2. There the two phases of a decay meet: closer to 1 the alternating terms of a deep encoder
 // cancel.
 DoubleDouble FeatureCurve::log_meeting() const noexcept { return log_fixed_point_ - detail::ln2 * curve_.depth_over_q; }
 
+bool FeatureCurve::past_meeting(double log_clock) const noexcept {
+  return log_clock >= curve_.beta * (log_start_.value() + ln2) + std::log(curve_.decay_fast.scaled(2.0));
+}
+
+// In the units of a start at v = 1/2: q |lambda| u^(p-1) is 2 q sigma^2 u^(2L) there.
+Scaled FeatureCurve::clock_since_meeting(Scaled clock) const noexcept {
+  return scaled(2.0) * minus(clock * exp(-(log_start_ + detail::ln2) * curve_.beta), curve_.decay_fast.scaled(2.0));
+}
+
 // Down to v = 1/2: m = 1/v rises from m0 towards 2, as in fall() but with the alternating integral.
-double FeatureCurve::decay_fast(Scaled target) const noexcept {
-  const double beta = curve_.beta, log_start = log_start_.value();
+double FeatureCurve::decay_fast(Scaled clock) const noexcept {
+  const double log_clock = log(clock).value();
+  if (past_meeting(log_clock)) return decay_slow(0.5, log_meeting(), clock_since_meeting(clock));
+  return fallen(curve_.decay_fast.scaled(std::exp(solve_decay_fast(log_clock) - log_start_.value())), clock);
+}
+
+double FeatureCurve::solve_decay_fast(double log_clock) const noexcept {
   const auto integral = [this](double m) noexcept { return curve_.decay_fast.scaled(m); };
-  const double log_target = log(target).value();
-  if (log_target >= beta * (log_start + ln2) + std::log(integral(2.0))) {
-    // The rest of the clock, in the units of a start at v = 1/2: q |lambda| u^(p-1) is 2 q sigma^2 u^(2L) there.
-    const Scaled rest = minus(target * exp(-(log_start_ + detail::ln2) * beta), integral(2.0));
-    return decay_slow(0.5, log_meeting(), scaled(2.0) * rest);
-  }
-  const double zeta = solve_fall_low(log_target, log_start + ln2, 1.0, integral);
-  return fallen(integral(std::exp(zeta - log_start)), target);
+  return solve_fall_low(log_clock, log_start_.value() + ln2, 1.0, integral);
 }
 
 double FeatureCurve::decay_log_part(double start, double zeta) const noexcept {
@@ -286,16 +317,21 @@ FeatureCurve::Slope FeatureCurve::decay_low(double start, double zeta) const noe
   return {-power * curve_.decay_series(v) + decay_log_part(start, zeta), power / (1 + v)};
 }
 
-// v <= 1/2: the term with lambda rules; `clock` is q |lambda| u^(p-1) t, u and t taken from the start of this phase.
 double FeatureCurve::decay_slow(double start, DoubleDouble log_w_start, Scaled clock) const noexcept {
+  return exp(log_w_start - solve_decay_slow(start, clock) * curve_.depth_over_q).value();
+}
+
+// v <= 1/2: the term with lambda rules; `clock` is q |lambda| u^(p-1) t, u and t taken from the start of this phase.
+// log(start/v).
+DoubleDouble FeatureCurve::solve_decay_slow(double start, Scaled clock) const noexcept {
   const double rate = -curve_.alpha;
   // Where the power law is the logarithmic term, 1/rate completes exp(rate zeta)/rate.
   const double shift = curve_.has_power_law() || rate < 1e-3 ? 0.0 : 1 / rate;
   const bool power_law = curve_.has_power_law() || shift != 0;
   const double start_value = decay_low(start, 0.0).value;
-  if (clock.value() > 1e290) {   // all but exp(rate zeta) * series = clock is lost in rounding
-    if (!power_law) return 0.0;  // w underflows
-    const auto series = [&](double zeta) noexcept { return shift - curve_.decay_series(start * std::exp(-zeta)); };
+  const auto series = [&](double zeta) noexcept { return shift - curve_.decay_series(start * std::exp(-zeta)); };
+  if (clock.value() > 1e290) {           // all but exp(rate zeta) * series = clock is lost in rounding
+    if (!power_law) return {1e13, 0.0};  // w underflows
     const double log_clock = log(clock).value();
     const double guess = (log_clock + std::log(rate)) / rate;
     const double zeta = bracketed_newton(guess, 0.0, infinity, [&](double x) -> Iterate {
@@ -303,7 +339,7 @@ double FeatureCurve::decay_slow(double start, DoubleDouble log_w_start, Scaled c
       const double step = residual * (1 + start * std::exp(-x)) * series(x);
       return {residual, step, x + step, newton_tolerance(rate) * (1 + x)};
     });
-    return exp(log_w_start - (log(clock) - log(series(zeta))) * curve_.depth / (curve_.p - 1)).value();
+    return (log(clock) - log(series(zeta))) * curve_.q / (curve_.p - 1);
   }
   const double target = start_value + clock.value();
   const double guess = rate > 0 ? std::log1p(rate * clock.value()) / rate : clock.value();
@@ -315,13 +351,10 @@ double FeatureCurve::decay_slow(double start, DoubleDouble log_w_start, Scaled c
                                                                      : residual / at.derivative;
     return {residual, step, x + step, newton_tolerance(rate) * (1 + x)};
   });
-  if (rate * zeta < 4 || !power_law) {
-    return exp(log_w_start - DoubleDouble{zeta, 0.0} * curve_.depth / curve_.q).value();
-  }
+  if (rate * zeta < 4 || !power_law) return {zeta, 0.0};
   // u ~ t^(-1/(p-1)): zeta is long while E forgives little. Solve for the power law once more, the slow terms known.
-  const double series = shift - curve_.decay_series(start * std::exp(-zeta));
   const double slow = shift != 0 ? -shift : decay_log_part(start, zeta);
-  return exp(log_w_start - (log(target - slow) - log(series)) * curve_.depth / (curve_.p - 1)).value();
+  return (log(target - slow) - log(series(zeta))) * curve_.q / (curve_.p - 1);
 }
 
 // ---- times ---------------------------------------------------------------------------------------------------------

@@ -7,74 +7,11 @@
 #include <stdexcept>
 
 #include "jepa_ode/pack_math.hpp"
+#include "jepa_ode/power_series.hpp"
 
 namespace jepa_ode {
 
 namespace {
-
-// Series in v <= 1/2 with bounded coefficients are cut after this many terms: 2^-58 of the leading one.
-constexpr int series_terms = 58;
-
-// Terms of such a series that count at x <= 1/2: those above 2^-58 of the leading one, whole groups of four.
-std::size_t terms_that_count(double x) noexcept {
-  const int bits = x > 0.0 ? std::max(1, -std::ilogb(x) - 1) : series_terms;  // x <= 2^-bits
-  return static_cast<std::size_t>(4 + series_terms / bits);
-}
-
-// Two interleaved Horner chains of pairs: the latency of one would dominate, and in alternating sums each pair cancels
-// by itself instead of two large sums in the end.
-double polynomial(const std::vector<double>& coefficients, double x, std::size_t terms) noexcept {
-  const std::size_t n = std::min(coefficients.size(), terms);
-  const double* c = coefficients.data();
-  const double x2 = x * x, x4 = x2 * x2;
-  double even = 0.0, odd = 0.0;
-  std::size_t k = n - n % 4;
-  if (n % 4 > 0) even = n % 4 == 1 ? c[k] : c[k] + x * c[k + 1];
-  if (n % 4 == 3) odd = c[k + 2];
-  while (k > 0) {
-    k -= 4;
-    even = even * x4 + (c[k] + x * c[k + 1]);
-    odd = odd * x4 + (c[k + 2] + x * c[k + 3]);
-  }
-  return even + x2 * odd;
-}
-
-double polynomial(const std::vector<double>& coefficients, double x) noexcept {
-  return polynomial(coefficients, x, coefficients.size());
-}
-
-// Horner's rule with the roundings of every step carried along (Langlois and Louvet's compensated scheme): where the
-// last of many terms lead, the plain one would raise the roundings of x^n to as many units as there are terms.
-double compensated_polynomial(const std::vector<double>& coefficients, double x) noexcept {
-  double sum = 0.0, correction = 0.0;
-  for (std::size_t k = coefficients.size(); k-- > 0;) {
-    const DoubleDouble product = two_product(sum, x);
-    const DoubleDouble total = two_sum(product.hi, coefficients[k]);
-    sum = total.hi;
-    correction = correction * x + (product.lo + total.lo);
-  }
-  return sum + correction;
-}
-
-// Two chains: more of them would raise the rounding of their power of x to as many units.
-Pack polynomial(const std::vector<double>& coefficients, Pack x, std::size_t terms) noexcept {
-  const std::size_t n = std::min(coefficients.size(), terms);
-  const double* const c = coefficients.data();
-  const Pack x2 = x * x;
-  Pack even{}, odd{};
-  std::size_t k = n - n % 2;
-  if (n % 2 == 1) even = pack(c[k]);
-  for (; k > 0; k -= 2) {
-    even = fma(even, x2, pack(c[k - 2]));
-    odd = fma(odd, x2, pack(c[k - 1]));
-  }
-  return fma(odd, x, even);
-}
-
-// The sum of a power series at 0 <= x <= 1/2.
-double series(const std::vector<double>& coefficients, double x) noexcept {
-  return polynomial(coefficients, x, terms_that_count(x));
-}
 
 // alpha and the indices that split sum_n v^(n + alpha)/(n + alpha) into P, the logarithmic term and K.
 struct Split {
@@ -205,14 +142,14 @@ MasterCurve::MasterCurve(Objective objective, double depth_)
       precise_alpha((q_over_depth - DoubleDouble{2.0, 0.0}) * depth_over_q),  // p - 1 = 2 L - q
       log_index(split({p, q}).log_index),
       log_exponent(log_index < 0 ? 0.0 : log_index + alpha),
-      rise_pole(split({p, q}).pole_index + alpha),
+      pole_index(split({p, q}).pole_index),
+      rise_pole(pole_index + alpha),
       fall(beta),
       decay_fast(beta),
-      pole_index_(split({p, q}).pole_index),
       rise_series_(reciprocals(series_terms, alpha, log_index, false)),
-      rise_polynomial_(reciprocals(pole_index_, alpha, log_index, false)),
-      decay_polynomial_(reciprocals(pole_index_, alpha, log_index, true)),
-      decay_rest_(pole_index_ + alpha) {
+      rise_polynomial_(reciprocals(pole_index, alpha, log_index, false)),
+      decay_polynomial_(reciprocals(pole_index, alpha, log_index, true)),
+      decay_rest_(pole_index + alpha) {
   rise_polynomial_at_one = compensated_polynomial(rise_polynomial_, 1.0);
 }
 
@@ -220,7 +157,7 @@ bool MasterCurve::serves_packs() const noexcept { return fall.serves_packs() && 
 
 Pack MasterCurve::rise_value(Pack v, Pack one_minus_v, Pack power, Pack log_v) const noexcept {
   Pack pole_power = power;  // v^(pole_index + alpha)
-  for (int n = 0; n < pole_index_; ++n) pole_power *= v;
+  for (int n = 0; n < pole_index; ++n) pole_power *= v;
   Pack sum{};
   for (std::size_t n = rise_polynomial_.size(); n-- > 0;) sum = fma(sum, v, pack(rise_polynomial_[n]));
   if (log_index < 0) log_v = Pack{};
@@ -237,8 +174,8 @@ double MasterCurve::rise_series(double v) const noexcept { return series(rise_se
 double MasterCurve::rise_polynomial(double v) const noexcept { return compensated_polynomial(rise_polynomial_, v); }
 
 double MasterCurve::decay_series(double v) const noexcept {
-  const double rest = std::pow(v, pole_index_) * decay_rest_.scaled(v);
-  return polynomial(decay_polynomial_, v) + (pole_index_ % 2 ? -rest : rest);
+  const double rest = std::pow(v, pole_index) * decay_rest_.scaled(v);
+  return polynomial(decay_polynomial_, v) + (pole_index % 2 ? -rest : rest);
 }
 
 }  // namespace jepa_ode

@@ -47,6 +47,7 @@ if _TYPE_CHECKING:
     from .learning import crossing_times, learning_order, learning_times, order_correlation
     from .models import DynamicModel, StaticModel
     from .network import LinearNetwork
+    from .sensitivity import Sensitivity
 
 Status = engine.Status
 
@@ -60,6 +61,7 @@ __all__ = [
     "Flow",
     "LinearNetwork",
     "Overlap",
+    "Sensitivity",
     "Solution",
     "Spectrum",
     "StaticModel",
@@ -96,6 +98,7 @@ _LAZY = {
     "flow": ("Flow", "gradient_flow"),
     "learning": ("crossing_times", "learning_order", "learning_times", "order_correlation"),
     "network": ("LinearNetwork",),
+    "sensitivity": ("Sensitivity",),
 }
 _HOME = {name: module for module, names in _LAZY.items() for name in names}
 

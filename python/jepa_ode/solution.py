@@ -17,6 +17,7 @@ from .theory import TimeUnit, critical_time
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from .sensitivity import Sensitivity
     from .spectrum import Spectrum
 
 __all__ = ["Solution"]
@@ -163,6 +164,43 @@ class Solution(FrozenArrays):
         # The limit of deep MAE is JEPA at depth 1, in whatever unit (THEORY.md 2).
         objective, depth = (JEPA(), 1.0) if math.isinf(self.depth) else (self.objective, self.depth)
         return learning_order(self.spectrum, objective, depth=depth, eps=self.eps, fraction=fraction)
+
+    def sensitivity(self, *, threads: int | None = None) -> Sensitivity:
+        """Return the derivatives of ``w`` with respect to ``lam``, ``sigma2``, ``eps`` and ``t``, in closed form.
+
+        They are those of the exact solution at the same inputs, whatever ``method`` found ``w``, and as accurate as it
+        is: nothing is differenced. The limits at ``t = inf`` are included.
+
+        Parameters
+        ----------
+        threads : int, optional
+            Threads to use; None means every CPU that this process may use. Results do not depend on it.
+
+        Returns
+        -------
+        Sensitivity
+            Arrays ``lam, sigma2, eps, t`` [n, m], and ``rho`` (at fixed ``lam``); which variables are held fixed and
+            the units are said there.
+
+        Raises
+        ------
+        ValueError
+            If the objective has options without a closed form (moving average, weight decay, no stop-gradient).
+
+        Examples
+        --------
+        How far an error of 1% in ``rho`` moves the response of a feature, before, while and after it is learned:
+
+        >>> import jepa_ode as jo
+        >>> spec = jo.Spectrum([0.7], rho=[0.6])
+        >>> sol = jo.solve(spec, "jepa", depth=2, eps=1e-2, t=[60.0, 640.0, 900.0])
+        >>> s = sol.sensitivity()
+        >>> (s.rho * 0.01 * spec.rho[:, None] / sol.w).round(4)
+        array([[0.0002, 0.0795, 0.02  ]])
+        """
+        from .sensitivity import sensitivity
+
+        return sensitivity(self, threads)
 
     def to_xarray(self) -> Any:
         """Return an ``xarray.Dataset``: ``w`` [feature, time], status and evaluations [feature], parameters in ``attrs``.

@@ -98,6 +98,18 @@ inline Scaled scaled(double x) noexcept {
 
 inline Scaled operator*(Scaled a, Scaled b) noexcept { return {a.mantissa * b.mantissa, a.exponent + b.exponent}; }
 inline Scaled operator/(Scaled a, Scaled b) noexcept { return {a.mantissa / b.mantissa, a.exponent - b.exponent}; }
+inline Scaled operator-(Scaled a) noexcept { return {-a.mantissa, a.exponent}; }
+
+// For mantissas near 1, as scaled() and exp() give them.
+inline Scaled operator+(Scaled a, Scaled b) noexcept {
+  if (b.mantissa == 0) return a;
+  if (a.mantissa == 0) return b;
+  if (a.exponent < b.exponent) return b + a;
+  const std::int64_t shift = b.exponent - a.exponent;
+  return {a.mantissa + std::ldexp(b.mantissa, shift < -2000 ? -2000 : static_cast<int>(shift)), a.exponent};
+}
+
+inline Scaled operator-(Scaled a, Scaled b) noexcept { return a + (-b); }
 
 namespace detail {
 
@@ -111,7 +123,8 @@ inline DoubleDouble expm1_reduced(DoubleDouble r) noexcept {
   const DoubleDouble x{r.hi / 16, r.lo / 16};
   const double h = x.hi;
   const double tail =
-      h * h * h * h * h * (1.0 / 120 + h * (1.0 / 720 + h * (1.0 / 5040 + h * (1.0 / 40320 + h * (1.0 / 362880)))));
+      h * h * h * h * h *
+      (1.0 / 120 + h * (1.0 / 720 + h * (1.0 / 5040 + h * (1.0 / 40320 + h * (1.0 / 362880 + h * (1.0 / 3628800))))));
   const DoubleDouble square = x * x;
   DoubleDouble e =
       x + (square * 0.5 + (square * x * sixth + (square * square * twenty_fourth + DoubleDouble{tail, 0.0})));

@@ -17,6 +17,8 @@ class FeatureCurve {
   double time_to_fraction(double fraction) const noexcept;      // of w*, 0 if the start is past it, inf where never
 
  private:
+  friend class FeatureSensitivity;  // differentiates the motions below
+
   enum class Motion { still, algebraic_decay, rise, fall, decay };
 
   struct Slope {
@@ -24,15 +26,24 @@ class FeatureCurve {
     double derivative;  // with respect to the logarithmic coordinate named in the comment of the function
   };
 
+  // A place on the way: how far from the start, or, where that is more accurate, from the fixed point.
+  struct Position {
+    bool near;        // to the fixed point
+    double distance;  // near: |log v|, else |log(v/v0)|
+  };
+
   double duration(DoubleDouble log_w) const noexcept;
 
   double rise(double t) const noexcept;
+  Position locate_rise(double t) const noexcept;
   Slope rise_low(double xi) const noexcept;      // d/dxi, xi = log(v/v0), v <= 1/2
   Slope rise_high(double delta) const noexcept;  // d/dxi, delta = -log v, v > 1/2
   double solve_rise_low(double target) const noexcept;
   double solve_rise_high(double target) const noexcept;
 
   double fall(double t) const noexcept;
+  Scaled fall_clock(double t) const noexcept;
+  Position locate_fall(double log_clock) const noexcept;
   double fallen(double scaled_integral, Scaled target) const noexcept;
   double fall_duration(double scaled_integral, DoubleDouble log_w, double at_start) const noexcept;
   template <class Integral>
@@ -42,7 +53,12 @@ class FeatureCurve {
   double decay(double t) const noexcept;
   DoubleDouble log_meeting() const noexcept;
   double decay_fast(Scaled target) const noexcept;
+  Scaled decay_clock(double t) const noexcept;
+  bool past_meeting(double log_clock) const noexcept;
+  Scaled clock_since_meeting(Scaled target) const noexcept;
+  double solve_decay_fast(double log_target) const noexcept;
   double decay_slow(double start, DoubleDouble log_w_start, Scaled clock) const noexcept;
+  DoubleDouble solve_decay_slow(double start, Scaled clock) const noexcept;
   double decay_log_part(double start, double zeta) const noexcept;
   Slope decay_low(double start, double zeta) const noexcept;  // d/dzeta, zeta = log(start/v)
 

@@ -83,6 +83,8 @@ class MasterCurve {
   double log_exponent;
   bool has_power_law() const noexcept { return log_index != 0; }  // p - 1 not small: T ~ x^(1-p)/(1-p)
 
+  int pole_index;  // first n with n + alpha >= 1/4
+
   // (v^e - 1)/e at v = exp(xi), e the exponent of the logarithmic term; 0 where there is none.
   double log_term(double xi) const noexcept;
 
@@ -106,9 +108,8 @@ class MasterCurve {
   AlternatingIntegral decay_fast;  // exponent beta, for v >= 1/2 in m = 1/v
 
  private:
-  int pole_index_;  // first n with n + alpha >= 1/4
   std::vector<double> rise_series_;
-  std::vector<double> rise_polynomial_;  // n < pole_index_
+  std::vector<double> rise_polynomial_;  // n < pole_index
   std::vector<double> decay_polynomial_;
   AlternatingIntegral decay_rest_;
 };

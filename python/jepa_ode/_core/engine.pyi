@@ -71,6 +71,20 @@ def critical_time(
 def fixed_point(
     lam: numpy.typing.NDArray[numpy.float64], sigma2: numpy.typing.NDArray[numpy.float64], depth: float, objective: int
 ) -> numpy.typing.NDArray[numpy.float64]: ...
+def sensitivity(
+    lam: numpy.typing.NDArray[numpy.float64],
+    sigma2: numpy.typing.NDArray[numpy.float64],
+    eps: numpy.typing.NDArray[numpy.float64],
+    depth: float,
+    objective: int,
+    t: numpy.typing.NDArray[numpy.float64],
+    threads: int,
+) -> tuple[
+    numpy.typing.NDArray[numpy.float64],
+    numpy.typing.NDArray[numpy.float64],
+    numpy.typing.NDArray[numpy.float64],
+    numpy.typing.NDArray[numpy.float64],
+]: ...
 def solve_exact(
     lam: numpy.typing.NDArray[numpy.float64],
     sigma2: numpy.typing.NDArray[numpy.float64],
