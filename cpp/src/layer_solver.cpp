@@ -15,9 +15,10 @@
 // step is the one for which the law does. omega also bounds every eigenvalue of J, so that steps of at most
 // longest_step/omega are stable.
 //
-// Stiffness. Where stability, not accuracy, has limited `patience` steps in succession, explicit steps are a waste: a
-// moving average that follows closely, a slow drift along fixed points (weight decay), or a feature that has converged.
-// From there on an L-stable Rosenbrock method takes over. Its steps grow without bound as the solution flattens: a
+// Stiffness. Explicit steps cost about omega per unit of time, those of an L-stable Rosenbrock method of order 5 about
+// L speed/tolerance^(1/5), speed = max_i |y'_i|/d_i. Where the second has been much less for `patience` steps in
+// succession (a moving average that follows closely, a slow drift along fixed points, a feature that has converged), the
+// Rosenbrock method takes over for good. Its steps grow without bound as the solution flattens: a
 // converged feature passes any horizon within 5^k steps of k. One thing must not happen: an L-stable method damps what
 // grows as readily as what decays, so that a step much longer than 1/mu would hold a solution on a fixed point with an
 // unstable direction of rate mu. Steps for which J - 1/h is not stable (Routh-Hurwitz) are halved until it is.
@@ -41,14 +42,14 @@ constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 template <class Method>
 constexpr double scaling_constant = 0.0;
 template <>
-constexpr double scaling_constant<Tsit5> = 1e-3;
+constexpr double scaling_constant<Tsit5> = 1e-4;
 template <>
-constexpr double scaling_constant<Dop853> = 1e-5;
+constexpr double scaling_constant<Dop853> = 1e-6;
 
 constexpr double longest_step = 2.0;       // in units of 1/omega
 constexpr double largest_tolerance = 0.1;  // relative to w: beyond, no estimate means anything
 constexpr double driven_part = 1e-3;       // of the size of what drives a layer through zero
-constexpr double smallest_response = 1e-300;
+constexpr double smallest_response = 1e-200;
 constexpr double smallest_change = 0x1p-70;  // h omega of a step that no tolerance asks for
 constexpr double largest_time = 1e300;
 constexpr double patience = 8;
@@ -132,6 +133,7 @@ class LanePool {
         system_(system),
         scaling_(scaling),
         smallest_layer_(std::pow(smallest_response, 1 / system.depth)),
+        stiffness_(4 * system.depth * std::pow(std::max(0.01 / task.options.rtol, 100.0), 0.2)),
         controller_(Step::order),
         interrupt_(interrupt) {}
 
@@ -185,7 +187,7 @@ class LanePool {
     const Mask lost = active_ & ~accepted & ~(h_ * omega > smallest_change);
     const Mask tired = active_ & (steps_ >= task_.options.max_steps);
     if constexpr (Step::is_explicit) {
-      limited_ = select(accepted & (h_ > 2 * longest_step / omega), limited_ + 1.0, Pack{});
+      limited_ = select(accepted & (omega > stiffness_ * speed), limited_ + 1.0, Pack{});
     }
     const Mask turned = active_ & (limited_ >= patience);
     if (!any(finished | lost | tired | turned)) return;
@@ -405,6 +407,7 @@ class LanePool {
   Step step_;
   double scaling_;
   double smallest_layer_;
+  double stiffness_;  // omega/speed from which explicit steps are a waste
   LaneController controller_;
   Interrupt& interrupt_;
   std::vector<Journey>* waiting_ = nullptr;
@@ -415,7 +418,7 @@ class LanePool {
   Pack clock_{}, clock_rest_{};
   Pack due_{};  // the next time asked for; inf when there is none
   Pack h_{};
-  Pack limited_{};  // steps in succession that stability has limited
+  Pack limited_{};  // such steps in succession
   Mask active_{}, fresh_{};
   IntPack steps_{}, evaluations_{};
 };

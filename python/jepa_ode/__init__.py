@@ -33,6 +33,7 @@ from typing import Any as _Any
 
 from ._core import __version__, build_info, engine
 from .objectives import JEPA, MAE
+from .schedule import Schedule
 from .solution import Solution
 from .solve import solve
 from .spectrum import Spectrum
@@ -43,6 +44,7 @@ if _TYPE_CHECKING:
     from .analysis import Overlap, TheoryCheck, compare_with_flow, overlap
     from .covariances import CovarianceEstimator, Covariances
     from .diagnostic import Diagnostic
+    from .fixed_points import FixedPoints, fixed_points, weight_decay_threshold
     from .flow import Flow, gradient_flow
     from .learning import crossing_times, learning_order, learning_times, order_correlation
     from .models import DynamicModel, StaticModel
@@ -57,9 +59,11 @@ __all__ = [
     "Covariances",
     "Diagnostic",
     "DynamicModel",
+    "FixedPoints",
     "Flow",
     "LinearNetwork",
     "Overlap",
+    "Schedule",
     "Solution",
     "Spectrum",
     "StaticModel",
@@ -71,6 +75,7 @@ __all__ = [
     "critical_time",
     "crossing_times",
     "fixed_point",
+    "fixed_points",
     "gradient_flow",
     "learning_order",
     "learning_times",
@@ -82,6 +87,7 @@ __all__ = [
     "solve",
     "time_to_reach",
     "views",
+    "weight_decay_threshold",
 ]
 
 # The solvers load at import, everything else when it is first asked for: `import jepa_ode` costs little more than NumPy.
@@ -93,6 +99,7 @@ _LAZY = {
     "analysis": ("Overlap", "TheoryCheck", "compare_with_flow", "overlap"),
     "covariances": ("CovarianceEstimator", "Covariances"),
     "diagnostic": ("Diagnostic",),
+    "fixed_points": ("FixedPoints", "fixed_points", "weight_decay_threshold"),
     "flow": ("Flow", "gradient_flow"),
     "learning": ("crossing_times", "learning_order", "learning_times", "order_correlation"),
     "network": ("LinearNetwork",),

@@ -17,6 +17,7 @@ from .theory import TimeUnit, critical_time
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from .schedule import Schedule
     from .spectrum import Spectrum
 
 __all__ = ["Solution"]
@@ -52,6 +53,15 @@ class Solution(FrozenArrays):
         Tolerances of ``w``; the exact method needs none.
     max_steps : int
         Budget of steps per feature; the exact method takes none.
+    v0 : array [n] or None
+        Start of the predictor; None is the balanced one, ``eps^(1/L)``.
+    schedule : Schedule or None
+        Learning-rate schedule, in ``time_unit``.
+    predictor : array [n, m] or None
+        The predictor ``v`` of a layer system (THEORY.md 2). None for plain objectives from a balanced start, where
+        ``v = w^(1/L)``.
+    target : array [n, m] or None
+        The target layer ``b``; None where there is no moving average.
 
     Notes
     -----
@@ -76,6 +86,10 @@ class Solution(FrozenArrays):
     rtol: float
     atol: float
     max_steps: int
+    v0: FloatArray | None = None
+    schedule: Schedule | None = None
+    predictor: FloatArray | None = None
+    target: FloatArray | None = None
 
     @property
     def success(self) -> bool:
@@ -121,6 +135,8 @@ class Solution(FrozenArrays):
             threads=threads,
             time_unit=self.time_unit,
             max_steps=self.max_steps,
+            v0=self.v0,
+            schedule=self.schedule,
         )
 
     def critical_time(self, fraction: float = 0.5) -> FloatArray:
@@ -144,6 +160,7 @@ class Solution(FrozenArrays):
             eps=self.eps,
             fraction=fraction,
             time_unit=self.time_unit,
+            schedule=self.schedule,
         )
 
     def learning_order(self, fraction: float = 0.5) -> npt.NDArray[np.intp]:
