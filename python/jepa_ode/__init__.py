@@ -44,11 +44,11 @@ if _TYPE_CHECKING:
     from .analysis import Overlap, TheoryCheck, compare_with_flow, overlap
     from .covariances import CovarianceEstimator, Covariances
     from .diagnostic import Diagnostic
-    from .fixed_points import FixedPoints, fixed_points, weight_decay_threshold
     from .flow import Flow, gradient_flow
     from .learning import crossing_times, learning_order, learning_times, order_correlation
     from .models import DynamicModel, StaticModel
     from .network import LinearNetwork
+    from .stability import FixedPoints, fixed_points, weight_decay_threshold
 
 Status = engine.Status
 
@@ -99,7 +99,7 @@ _LAZY = {
     "analysis": ("Overlap", "TheoryCheck", "compare_with_flow", "overlap"),
     "covariances": ("CovarianceEstimator", "Covariances"),
     "diagnostic": ("Diagnostic",),
-    "fixed_points": ("FixedPoints", "fixed_points", "weight_decay_threshold"),
+    "stability": ("FixedPoints", "fixed_points", "weight_decay_threshold"),
     "flow": ("Flow", "gradient_flow"),
     "learning": ("crossing_times", "learning_order", "learning_times", "order_correlation"),
     "network": ("LinearNetwork",),

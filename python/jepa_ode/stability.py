@@ -64,7 +64,7 @@ class FixedPoints(FrozenArrays):
     @property
     def count(self) -> npt.NDArray[np.intp]:
         """How many fixed points each feature has, array [n]."""
-        return np.count_nonzero(self.stability != "", axis=1)
+        return np.asarray(np.count_nonzero(self.stability != "", axis=1))
 
     def __repr__(self) -> str:
         n = len(self.response)
