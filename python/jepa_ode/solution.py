@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._core import engine
 from ._frozen import FrozenArrays
-from ._validate import FloatArray
+from ._validate import FloatArray, as_positive
 from .objectives import JEPA, Objective
 from .theory import TimeUnit, critical_time
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .spectrum import Spectrum
 
 __all__ = ["Solution"]
+
+_LAST_TIME = 1e15  # of flow: when a layer system counts as having ended
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -140,10 +142,12 @@ class Solution(FrozenArrays):
         )
 
     def critical_time(self, fraction: float = 0.5) -> FloatArray:
-        """Return when each feature has risen to ``fraction`` of its own fixed point, exactly (THEORY.md 4).
+        """Return when each feature has risen to ``fraction`` of its own fixed point (THEORY.md 4).
 
-        In the solution's time unit, whether or not its times go that far; inf where the feature is never learned. See
-        `jepa_ode.critical_time`.
+        In the solution's time unit, whether or not its times go that far; inf where the feature is never learned. Exact
+        where there is a closed form, see `jepa_ode.critical_time`. A layer system is solved again to find the crossing,
+        to within the tolerances of the solution; there the fixed point is the response at which the feature ends (after
+        1e15 units of flow time), and one that ends at or below its start is never learned.
 
         Examples
         --------
@@ -152,7 +156,11 @@ class Solution(FrozenArrays):
         >>> sol = jo.solve(spec, "jepa", depth=2, eps=1e-2, t=[0.0])
         >>> sol.critical_time(0.9).round(6)
         array([651.62992])
+        >>> jo.solve(spec, jo.JEPA(ema=50.0), depth=2, eps=1e-2, t=[0.0]).critical_time(0.9).round(2)
+        array([1106.9])
         """
+        if self.predictor is not None:
+            return self._crossing_time(fraction)
         return critical_time(
             self.spectrum,
             self.objective,
@@ -175,11 +183,37 @@ class Solution(FrozenArrays):
         >>> jo.solve(spec, "jepa", depth=4, eps=0.01, t=[0.0]).learning_order()
         array([1, 0])
         """
+        if self.predictor is not None:
+            times = self.critical_time(fraction)
+            order = np.argsort(times, kind="stable")
+            return order[np.isfinite(times[order])]
         from .learning import learning_order
 
         # The limit of deep MAE is JEPA at depth 1, in whatever unit (THEORY.md 2).
         objective, depth = (JEPA(), 1.0) if math.isinf(self.depth) else (self.objective, self.depth)
         return learning_order(self.spectrum, objective, depth=depth, eps=self.eps, fraction=fraction)
+
+    def _crossing_time(self, fraction: float) -> FloatArray:
+        """Return when layer systems reach ``fraction`` of their end, by ever finer grids around the crossing."""
+        if not 0 < as_positive("fraction", fraction) < 1:
+            raise ValueError(f"fraction must lie between 0 and 1 (the fixed point is never reached), got {fraction}")
+        n = len(self.eps)
+        on_own_clock = replace(self, schedule=None)
+        end = _LAST_TIME * (self.depth if self.time_unit == "rescaled" else 1.0)
+        # Decades first; after that each grid has the last one's bracket, the first point at or above the level its end.
+        grid = np.tile(np.concatenate([[0.0], np.geomspace(1e-9, 1.0, 190)]) * end, (n, 1))
+        w = on_own_clock.at(grid).w
+        level = fraction * w[:, -1]
+        learned = w[:, -1] > self.eps  # false for NaN
+        rows = np.arange(n)
+        for _ in range(9):
+            above = np.maximum(np.argmax(w >= level[:, None], axis=1), 1)
+            low, high = grid[rows, above - 1], grid[rows, above]
+            grid = low[:, None] + (high - low)[:, None] * np.linspace(0.0, 1.0, 65)
+            w = on_own_clock.at(grid).w
+        above = np.argmax(w >= level[:, None], axis=1)
+        times = np.where(learned, np.where(level <= self.eps, 0.0, grid[rows, above]), math.inf)
+        return times if self.schedule is None else self.schedule.time(times)
 
     def to_xarray(self) -> Any:
         """Return an ``xarray.Dataset``: ``w`` [feature, time], status and evaluations [feature], parameters in ``attrs``.
@@ -206,6 +240,11 @@ class Solution(FrozenArrays):
             "status": ("feature", self.status),
             "nfev": ("feature", self.nfev),
         }
+        for name in ("predictor", "target"):
+            if (layer := getattr(self, name)) is not None:
+                variables[name] = (("feature", "time"), layer)
+        if self.v0 is not None:
+            coordinates["v0"] = ("feature", self.v0)
         attributes = {
             "objective": repr(self.objective),
             "depth": self.depth,
@@ -215,6 +254,7 @@ class Solution(FrozenArrays):
             "atol": self.atol,
             "max_steps": self.max_steps,
             "message": self.message,
+            **({} if self.schedule is None else {"schedule": repr(self.schedule)}),
         }
         return xarray.Dataset(variables, coords=coordinates, attrs=attributes)
 

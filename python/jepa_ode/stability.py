@@ -115,8 +115,8 @@ def fixed_points(spec: Spectrum, objective: ObjectiveLike, *, depth: float) -> F
     >>> spec = jo.Spectrum([1.0, 1.0], rho=[0.9, 0.3])
     >>> points = jo.fixed_points(spec, jo.JEPA(weight_decay=0.02), depth=2)
     >>> points.response.round(4)
-    array([[0.    , 0.0869, 0.7667],
-           [0.    ,    nan,    nan]])
+    array([[0.   , 0.098, 0.762],
+           [0.   ,   nan,   nan]])
     >>> points.stability.tolist()
     [['stable', 'unstable', 'stable'], ['stable', '', '']]
     """
@@ -258,7 +258,7 @@ def _positive_points(
     lower, upper = np.full(n, np.nan), np.full(n, np.nan)
     some = spec.lam != 0
     rho, lam = np.abs(spec.rho), np.abs(spec.lam)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):  # lambda = 0 has no such points
         log_c = np.log(eta / lam) - r * np.log(rho)
     # The maximum, attained at z = r/(1+r).
     log_most = (r * np.log(r / (1 + r)) if r > 0 else 0.0) - np.log1p(r)
