@@ -6,17 +6,18 @@
 // of the size of what drives it: a layer that passes zero needs no relative accuracy there.
 //
 // Explicit steps. The embedded estimate of an error may vanish by chance, and for a balanced start, where the layers
-// follow one scalar equation, it changes sign along every trajectory. What cannot vanish is the equation's own rate,
+// follow one scalar equation, it changes sign along every trajectory. What cannot vanish, with sizes d of the layers, is
 //
-//     omega = |D^-1 J D| + 2 L max_i |y'_i|/d_i        D = diag(d), the sizes; the norm is the largest row sum
+//     speed  sigma = max_i |y'_i|/d_i
+//     pace   nu    = max_i (sum_j |J_ij| |y'_j|)/d_i / sigma + 2 L sigma       (J y' = y'')
+//     rate   omega = max_i (sum_j |J_ij| d_j)/d_i + 2 L sigma
 //
-// The k-th derivative of y is of the size |y'| omega^(k-1), so that a method whose estimate is of order h^k errs by
-// about scaling_constant (h omega)^k |y'|/omega. The larger of estimate and law must meet the tolerance, and the first
-// step is the one for which the law does. omega also bounds every eigenvalue of J, so that steps of at most
-// longest_step/omega are stable.
+// The k-th derivative of y is of the size |y'| nu^(k-1), so that a method whose estimate is of order h^k errs by about
+// scaling_constant (h nu)^k |y'|/nu. The larger of estimate and law must meet the tolerance, and the first step is the
+// one for which the law does. omega bounds every eigenvalue of J, so that steps of at most longest_step/omega are stable.
 //
 // Stiffness. Explicit steps cost about omega per unit of time, those of an L-stable Rosenbrock method of order 5 about
-// L speed/tolerance^(1/5), speed = max_i |y'_i|/d_i. Where the second has been much less for `patience` steps in
+// L sigma/tolerance^(1/5). Where the second has been much less for `patience` steps in
 // succession (a moving average that follows closely, a slow drift along fixed points, a feature that has converged), the
 // Rosenbrock method takes over for good. Its steps grow without bound as the solution flattens: a
 // converged feature passes any horizon within 5^k steps of k. One thing must not happen: an L-stable method damps what
@@ -48,8 +49,9 @@ constexpr double scaling_constant<Dop853> = 1e-6;
 
 constexpr double longest_step = 2.0;       // in units of 1/omega
 constexpr double largest_tolerance = 0.1;  // relative to w: beyond, no estimate means anything
-constexpr double driven_part = 1e-3;       // of the size of what drives a layer through zero
-constexpr double smallest_response = 1e-200;
+constexpr double driven_part = 1e-3;       // of the size of what drives a layer through zero, at depth 1
+constexpr double smallest_response = 1e-200;  // below, errors are controlled in absolute terms,
+constexpr double risen_response = 1e-180;     // and who has been there must not come back to here
 constexpr double smallest_change = 0x1p-70;  // h omega of a step that no tolerance asks for
 constexpr double largest_time = 1e300;
 constexpr double patience = 8;
@@ -133,6 +135,8 @@ class LanePool {
         system_(system),
         scaling_(scaling),
         smallest_layer_(std::pow(smallest_response, 1 / system.depth)),
+        risen_layer_(std::pow(risen_response, 1 / system.depth)),
+        driven_part_(passage(system.depth, task.options.rtol)),
         stiffness_(4 * system.depth * std::pow(std::max(0.01 / task.options.rtol, 100.0), 0.2)),
         controller_(Step::order),
         interrupt_(interrupt) {}
@@ -153,14 +157,16 @@ class LanePool {
     const LayerJacobian jacobian = system_.jacobian(y_);
     const State size = sizes(y_);
     const Pack tolerance = relative_tolerance();
-    Pack omega{}, speed{};
+    Pack omega{}, speed{}, pace{};
     if constexpr (Step::is_explicit) {
-      speed = relative_speed(step_.slope(), size);
-      omega = natural_rate(jacobian, size, speed);
-      h_ = select(fresh_, first_step(omega, speed, tolerance), h_);
+      speed = largest_part(step_.slope(), size);
+      omega = natural_rate(jacobian, size, size) + 2 * system_.depth * speed;
+      pace = natural_rate(jacobian, step_.slope(), size) / max(speed, pack(1 / largest_time)) +
+             max(2 * system_.depth * speed, pack(1 / largest_time));
+      h_ = select(fresh_, first_step(pace, speed, tolerance), h_);
       h_ = min(h_, longest_step / omega);
     } else {
-      omega = natural_rate(jacobian, size, speed);
+      omega = natural_rate(jacobian, size, size);
       for (int halving = 0; halving < 8; ++halving) h_ = select(contained(jacobian), h_, 0.5 * h_);
     }
     fresh_ = Mask{};
@@ -172,8 +178,7 @@ class LanePool {
     for (std::size_t i = 0; i < n; ++i) after[i] = y_[i] + increment[i];
     Pack error = step_.error(h_, weights(size, sizes(after), tolerance));
     if constexpr (Step::is_explicit) {
-      Pack law = h_ * omega;
-      law = power<Step::order>(law) * (scaling_ * speed / (omega * tolerance));
+      const Pack law = power<Step::order>(h_ * pace) * (scaling_ * speed / (pace * tolerance));
       error = select(law > error, law, error);
     }
     for (std::size_t i = 0; i < n; ++i) error = select(abs(after[i]) <= largest_double, error, pack(infinity));
@@ -184,7 +189,9 @@ class LanePool {
     h_ = min(h_ * controller_.factor(accepted, error), pack(largest_time));
     advance(accepted, increment, taken);
     const Mask finished = active_ & (due_ == infinity);
-    const Mask lost = active_ & ~accepted & ~(h_ * omega > smallest_change);
+    // Either no step is short enough, or a response is back from where it was not resolved.
+    const Mask risen = sunk_ & (abs(y_[0]) > risen_layer_);
+    const Mask lost = active_ & (risen | (~accepted & ~(h_ * omega > smallest_change)));
     const Mask tired = active_ & (steps_ >= task_.options.max_steps);
     if constexpr (Step::is_explicit) {
       limited_ = select(accepted & (omega > stiffness_ * speed), limited_ + 1.0, Pack{});
@@ -213,7 +220,7 @@ class LanePool {
     State size;
     size[0] = max(abs(y[0]), pack(smallest_layer_));
     if constexpr (System::driven) {
-      if (system_.depth < 2) size[0] = max(size[0], driven_part * abs(y[n - 1]));
+      if (system_.depth < 2) size[0] = max(size[0], driven_part_ * abs(y[n - 1]));
     }
     size[1] = max(abs(y[1]), size[0]);
     if constexpr (n == 3) size[2] = max(abs(y[2]), driven_part * size[0]);
@@ -227,36 +234,42 @@ class LanePool {
     return min(wish, pack(largest_tolerance)) / system_.depth;
   }
 
+  // The part of the driving size that a layer on its way through zero keeps. a' ~ a^(L-1) makes an error d there delay
+  // the passage by about d^(2-L), which is to be rtol: d = part * rtol.
+  static double passage(double depth, double rtol) noexcept {
+    return depth < 2 ? std::max(driven_part * std::pow(rtol, (depth - 1) / (2 - depth)), smallest_response) : 0.0;
+  }
+
   static State weights(const State& before, const State& after, Pack tolerance) noexcept {
     State weight;
     for (std::size_t i = 0; i < n; ++i) weight[i] = 1.0 / (max(before[i], after[i]) * tolerance);
     return weight;
   }
 
-  static Pack relative_speed(const State& slope, const State& size) noexcept {
-    Pack speed = abs(slope[0]) / size[0];
-    for (std::size_t i = 1; i < n; ++i) speed = max(speed, abs(slope[i]) / size[i]);
-    return speed;
+  static Pack largest_part(const State& of, const State& size) noexcept {
+    Pack largest = abs(of[0]) / size[0];
+    for (std::size_t i = 1; i < n; ++i) largest = max(largest, abs(of[i]) / size[i]);
+    return largest;
   }
 
-  Pack natural_rate(const LayerJacobian& j, const State& size, Pack speed) const noexcept {
-    const Pack ratio = size[1] / size[0];
-    Pack row_a = abs(j.aa) + abs(j.av) * ratio;
-    Pack row_v = abs(j.va) / ratio + abs(j.vv);
-    Pack rate = max(row_a, row_v);
+  // |J| |y| in units of the sizes.
+  Pack natural_rate(const LayerJacobian& j, const State& y, const State& size) const noexcept {
+    State product;
+    product[0] = abs(j.aa * y[0]) + abs(j.av * y[1]);
+    product[1] = abs(j.va * y[0]) + abs(j.vv * y[1]);
     if constexpr (n == 3) {
-      row_a += abs(j.ab) * size[2] / size[0];
-      row_v += abs(j.vb) * size[2] / size[1];
-      rate = max(max(row_a, row_v), system_.rate * (1.0 + size[0] / size[2]));
+      product[0] += abs(j.ab * y[2]);
+      product[1] += abs(j.vb * y[2]);
+      product[2] = system_.rate * (abs(y[0]) + abs(y[2]));
     }
-    return max(rate + 2 * system_.depth * speed, pack(1 / largest_time));
+    return max(largest_part(product, size), pack(1 / largest_time));
   }
 
-  Pack first_step(Pack omega, Pack speed, Pack tolerance) const noexcept {
+  Pack first_step(Pack pace, Pack speed, Pack tolerance) const noexcept {
     Pack h{};
     for (std::size_t lane = 0; lane < lanes; ++lane) {
-      const double room = tolerance[lane] * omega[lane] / (scaling_ * speed[lane]);
-      h[lane] = std::min(std::pow(room, 1.0 / Step::order) / omega[lane], largest_time);
+      const double room = tolerance[lane] * pace[lane] / (scaling_ * speed[lane]);
+      h[lane] = std::min(std::pow(room, 1.0 / Step::order) / pace[lane], largest_time);
     }
     return h;
   }
@@ -323,6 +336,7 @@ class LanePool {
     for (std::size_t i = 0; i < n; ++i) add(accepted, increment[i], y_[i], rest_[i]);
     add(accepted, taken, clock_, clock_rest_);
     step_.advance(accepted);
+    sunk_ |= accepted & (abs(y_[0]) < smallest_layer_);
   }
 
   // sum + rest += term, in two doubles.
@@ -357,6 +371,7 @@ class LanePool {
     steps_[lane] = journey.steps;
     evaluations_[lane] = journey.evaluations;
     limited_[lane] = 0.0;
+    sunk_[lane] = 0;
     set_due(lane);
     const Mask here = lane_numbers() == int_pack(static_cast<std::int64_t>(lane));
     active_ |= here;
@@ -406,7 +421,8 @@ class LanePool {
   System system_;
   Step step_;
   double scaling_;
-  double smallest_layer_;
+  double smallest_layer_, risen_layer_;
+  double driven_part_;
   double stiffness_;  // omega/speed from which explicit steps are a waste
   LaneController controller_;
   Interrupt& interrupt_;
@@ -419,7 +435,7 @@ class LanePool {
   Pack due_{};  // the next time asked for; inf when there is none
   Pack h_{};
   Pack limited_{};  // such steps in succession
-  Mask active_{}, fresh_{};
+  Mask active_{}, fresh_{}, sunk_{};
   IntPack steps_{}, evaluations_{};
 };
 

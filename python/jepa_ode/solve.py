@@ -35,6 +35,8 @@ __all__ = ["solve"]
 _METHODS = ("exact", "tsit5", "dop853")
 # Below this the rounding of the right-hand side, not the step size, decides the error.
 _SMALLEST_RTOL = 1e-13
+# Layer systems resolve responses down to 1e-200.
+_SMALLEST_EPS = 1e-190
 
 
 def solve(
@@ -118,10 +120,10 @@ def solve(
     **Layer systems.** Moving average, weight decay, no stop-gradient and a start that is not balanced have no closed
     form: each feature is a system of encoder layer ``a`` (``w = |a|^L``), predictor ``v`` and, with a moving average,
     target layer ``b`` (THEORY.md 2). ``sol.predictor`` and ``sol.target`` hold ``v`` and ``b``. Their tolerances are those
-    that ``w`` needs, ``rtol/L`` of ``a``, of ``b`` and of the larger of ``|v|`` and ``|a|``; below 1e-200 ``w`` counts as
-    zero. Where steps turn stiff (a moving average that follows closely, a slow drift, convergence) the L-stable Rosenbrock
-    method Rodas5P takes over from either method. Powers of ``a`` are odd, ``a^L = a |a|^(L-1)``: without a balanced start
-    ``a`` may change sign at depths below 2.
+    that ``w`` needs, ``rtol/L`` of ``a``, of ``b`` and of the larger of ``|v|`` and ``|a|``; a response that
+    falls below 1e-200 and returns ends with status STEP_TOO_SMALL. Where steps turn stiff (a moving average that follows closely, a slow drift, convergence) the L-stable Rosenbrock
+    method Rodas5P takes over from either method. Without a balanced start ``a`` may change sign at depths below
+    2, where ``a^L`` stands for ``a |a|^(L-1)``.
 
     Steps do not depend on ``t``: more times do not change the values at the old ones, and a feature's values do not
     depend on its neighbours, bit for bit. A feature that has come to rest takes no more steps, so horizons may be long.
@@ -228,6 +230,8 @@ def _solve_layers(
             f"t must be finite for {objective!r} and v0: there is no closed form of the limit; "
             "jepa_ode.fixed_points lists what it may be"
         )
+    if (start < _SMALLEST_EPS).any():
+        raise ValueError(f"eps must be at least {_SMALLEST_EPS:g} for {objective!r} and v0, got {start.min():g}")
     target, tau = "data", 1.0
     if isinstance(objective, JEPA):
         target = "own" if objective.stop_gradient else "differentiated"

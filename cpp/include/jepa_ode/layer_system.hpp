@@ -7,9 +7,9 @@
 //     v' = - e a^L     - eta v
 //     b' = (a - b)/tau
 //
-// The layers of a start that is not balanced may change sign where the depth is below 2. Powers are therefore odd
-// functions, a^L = a |a|^(L-1), which is what whole odd depths, one among them, do anyway; where L >= 2 no layer ever
-// passes zero.
+// The layers of a start that is not balanced may change sign at depths below 2. Powers are odd functions there,
+// a^L = a |a|^(L-1), as at depth 1. From L = 2 on no layer ever passes zero, but roundings may: a^L = |a|^L and
+// a^(L-1) = sign(a) |a|^(L-1) make the mirror image of a solution a solution, so that it does not matter.
 #pragma once
 
 #include <cmath>
@@ -83,10 +83,13 @@ struct LayerSystem {
   double rate = 0.0;   // 1/tau
   Pack lambda{}, sigma2{}, sigma2_y{};
 
-  // |a|^(L-1)
-  Pack below(Pack a) const noexcept { return power(abs(a)); }
+  // a^(L-1); a^L is a times that at every depth.
+  Pack below(Pack a) const noexcept {
+    const Pack lower = power(abs(a));
+    return depth < 2 ? lower : select(a < 0, -lower, lower);
+  }
 
-  Pack response(Pack a) const noexcept { return abs(a) * below(a); }
+  Pack response(Pack a) const noexcept { return abs(a * below(a)); }
 
   State operator()(const State& y) const noexcept {
     const Pack a = y[0], v = y[1];
@@ -108,7 +111,7 @@ struct LayerSystem {
     const Pack encoder = a * lower;
     const Pack e = residual(y, encoder);
     const Pack encoder_a = depth * lower;
-    // The derivative of |a|^(L-1). At a = 0 exactly, where for L < 2 there is none, 0 does.
+    // The derivative of a^(L-1). At a = 0 exactly, where for L < 2 there is none, 0 does.
     const Pack lower_a = select(a == 0, Pack{}, (depth - 1) * lower / select(a == 0, pack(1.0), a));
     Pack e_a = encoder_a * v * sigma2;
     if constexpr (target == LayerTarget::own || target == LayerTarget::differentiated) {
