@@ -55,3 +55,44 @@ def layer_error(w: Any, w_ref: Any, t: Any, lam: Any, sigma2: Any, depth: float,
         decay = sigma2 * np.exp((p - 1 + q) * log_u + np.log(t))
         balance = np.where(growth > 0, growth * np.abs(np.sign(lam) - decay / growth), decay)
         return np.where(w == w_ref, 0.0, relative / (1 + balance))
+
+
+def layer_velocity_of(y: Any, feature: Any, depth: float, objective: Any) -> Array:
+    """d(a, v, b)/dt of the three-scalar system (THEORY.md 2); ``feature`` holds lambda, sigma_x^2 and sigma_y^2."""
+    a, v, b = y
+    lam, sigma2, sigma2_y = feature
+
+    def power(x: float) -> float:
+        return x * abs(x) ** (depth - 1)
+
+    jepa = objective.name == "jepa"
+    tau = objective.ema if jepa else None
+    target = power(a if tau is None else b) if jepa else 1.0
+    e = v * power(a) * sigma2 - lam * target
+    g = v * e
+    if jepa and not objective.stop_gradient:
+        g += power(a) * sigma2_y - v * power(a) * lam
+    eta = objective.weight_decay
+    return np.array(
+        [
+            -(abs(a) ** (depth - 1)) * g - eta * a,
+            -e * power(a) - eta * v,
+            0.0 if tau is None else (a - b) / tau,
+        ]
+    )
+
+
+def scipy_layers(feature: Any, eps: float, v0: float | None, depth: float, objective: Any, t: Any) -> Array:
+    """The layers [3, m] of one feature by SciPy."""
+    a0 = eps ** (1 / depth)
+    run = solve_ivp(
+        lambda _, y: layer_velocity_of(y, feature, depth, objective),
+        (0.0, float(np.max(t))),
+        [a0, a0 if v0 is None else v0, a0],
+        t_eval=t,
+        method="DOP853",
+        rtol=2.5e-14,
+        atol=1e-20,
+    )
+    assert run.success, run.message
+    return run.y

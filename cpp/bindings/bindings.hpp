@@ -40,6 +40,7 @@ void run_without_gil(Work&& work) {
 // One function per noun; module.cpp is their table of contents.
 void bind_master_curve(py::module_& module);
 void bind_feature_solver(py::module_& module);
+void bind_layer_solver(py::module_& module);
 void bind_linear_network(py::module_& module);
 
 }  // namespace jepa_ode::bindings

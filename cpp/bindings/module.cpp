@@ -25,5 +25,6 @@ PYBIND11_MODULE(engine, module, pybind11::mod_gil_used()) {
   bind_status(module);
   bind_master_curve(module);
   bind_feature_solver(module);
+  bind_layer_solver(module);
   bind_linear_network(module);
 }

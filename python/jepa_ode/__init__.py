@@ -33,6 +33,7 @@ from typing import Any as _Any
 
 from ._core import __version__, build_info, engine
 from .objectives import JEPA, MAE
+from .schedule import Schedule
 from .solution import Solution
 from .solve import solve
 from .spectrum import Spectrum
@@ -48,6 +49,7 @@ if _TYPE_CHECKING:
     from .models import DynamicModel, StaticModel
     from .network import LinearNetwork
     from .sensitivity import Sensitivity
+    from .stability import FixedPoints, fixed_points, weight_decay_threshold
 
 Status = engine.Status
 
@@ -58,9 +60,11 @@ __all__ = [
     "Covariances",
     "Diagnostic",
     "DynamicModel",
+    "FixedPoints",
     "Flow",
     "LinearNetwork",
     "Overlap",
+    "Schedule",
     "Sensitivity",
     "Solution",
     "Spectrum",
@@ -73,6 +77,7 @@ __all__ = [
     "critical_time",
     "crossing_times",
     "fixed_point",
+    "fixed_points",
     "gradient_flow",
     "learning_order",
     "learning_times",
@@ -84,6 +89,7 @@ __all__ = [
     "solve",
     "time_to_reach",
     "views",
+    "weight_decay_threshold",
 ]
 
 # The solvers load at import, everything else when it is first asked for: `import jepa_ode` costs little more than NumPy.
@@ -95,6 +101,7 @@ _LAZY = {
     "analysis": ("Overlap", "TheoryCheck", "compare_with_flow", "overlap"),
     "covariances": ("CovarianceEstimator", "Covariances"),
     "diagnostic": ("Diagnostic",),
+    "stability": ("FixedPoints", "fixed_points", "weight_decay_threshold"),
     "flow": ("Flow", "gradient_flow"),
     "learning": ("crossing_times", "learning_order", "learning_times", "order_correlation"),
     "network": ("LinearNetwork",),

@@ -92,7 +92,8 @@ def as_depth(depth: Any, *, allow_inf: bool = False) -> float:
     return number
 
 
-def _per_feature(name: str, value: Any, n: int) -> FloatArray:
+def as_per_feature(name: str, value: Any, n: int) -> FloatArray:
+    """Return a scalar or an array of shape [n] as one value per feature."""
     array = as_float_array(name, value, ndim=None)
     if array.ndim > 1 or (array.ndim == 1 and array.size != n):
         raise ValueError(f"{name} must be a scalar or have shape ({n},), got shape {array.shape}")
@@ -101,7 +102,7 @@ def _per_feature(name: str, value: Any, n: int) -> FloatArray:
 
 def as_eps(eps: Any, n: int) -> FloatArray:
     """Return the start ``w(0) = eps > 0`` as one value per feature, shape [n]."""
-    array = require_finite("eps", _per_feature("eps", eps, n))
+    array = require_finite("eps", as_per_feature("eps", eps, n))
     if not (array > 0).all():
         k = int(np.argmax(~(array > 0)))
         raise ValueError(f"eps must be positive, got {array[k]} for feature {k}")
@@ -110,7 +111,7 @@ def as_eps(eps: Any, n: int) -> FloatArray:
 
 def as_response(w: Any, n: int) -> FloatArray:
     """Return responses ``w >= 0`` as one value per feature, shape [n]."""
-    array = _per_feature("w", w, n)
+    array = as_per_feature("w", w, n)
     if not (array >= 0).all():
         k = int(np.argmax(~(array >= 0)))
         raise ValueError(f"w must be non-negative, got {array[k]} for feature {k}")

@@ -21,8 +21,8 @@ class JEPA:
     stop_gradient : bool, default True
         Whether the target is a constant for differentiation. Without it the representation collapses to zero.
     ema : float, optional
-        Time constant ``tau`` of an exponential-moving-average target encoder, in units of flow time. None (the default)
-        is the plain stop-gradient, the limit ``tau -> 0``.
+        Time constant ``tau`` of an exponential-moving-average target encoder, in units of flow time; with a learning-rate
+        schedule it counts on the schedule's clock. None (the default) is the plain stop-gradient, the limit ``tau -> 0``.
     weight_decay : float, default 0.0
         Coefficient ``eta >= 0`` of the term ``-eta W`` that is added to the flow of every weight.
 
@@ -130,5 +130,5 @@ def require_plain(objective: Objective, what: str) -> None:
     if not objective.is_plain:
         raise ValueError(
             f"{what} holds for plain objectives only (stop-gradient, no ema, no weight_decay), got {objective!r}; "
-            "integrate the network itself with jepa_ode.gradient_flow instead"
+            "jepa_ode.solve integrates the others and jepa_ode.gradient_flow the network itself"
         )

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._core import engine
 from ._frozen import FrozenArrays
-from ._validate import FloatArray
+from ._validate import FloatArray, as_positive
 from .objectives import JEPA, Objective
 from .theory import TimeUnit, critical_time
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from .schedule import Schedule
     from .sensitivity import Sensitivity
     from .spectrum import Spectrum
 
 __all__ = ["Solution"]
+
+_LAST_TIME = 1e15  # of flow: when a layer system counts as having ended
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -53,6 +56,15 @@ class Solution(FrozenArrays):
         Tolerances of ``w``; the exact method needs none.
     max_steps : int
         Budget of steps per feature; the exact method takes none.
+    v0 : array [n] or None
+        Start of the predictor; None is the balanced one, ``eps^(1/L)``.
+    schedule : Schedule or None
+        Learning-rate schedule, in ``time_unit``.
+    predictor : array [n, m] or None
+        The predictor ``v`` of a layer system (THEORY.md 2). None for plain objectives from a balanced start, where
+        ``v = w^(1/L)``.
+    target : array [n, m] or None
+        The target layer ``b``; None where there is no moving average.
 
     Notes
     -----
@@ -77,6 +89,10 @@ class Solution(FrozenArrays):
     rtol: float
     atol: float
     max_steps: int
+    v0: FloatArray | None = None
+    schedule: Schedule | None = None
+    predictor: FloatArray | None = None
+    target: FloatArray | None = None
 
     @property
     def success(self) -> bool:
@@ -122,13 +138,17 @@ class Solution(FrozenArrays):
             threads=threads,
             time_unit=self.time_unit,
             max_steps=self.max_steps,
+            v0=self.v0,
+            schedule=self.schedule,
         )
 
     def critical_time(self, fraction: float = 0.5) -> FloatArray:
-        """Return when each feature has risen to ``fraction`` of its own fixed point, exactly (THEORY.md 4).
+        """Return when each feature has risen to ``fraction`` of its own fixed point (THEORY.md 4).
 
-        In the solution's time unit, whether or not its times go that far; inf where the feature is never learned. See
-        `jepa_ode.critical_time`.
+        In the solution's time unit, whether or not its times go that far; inf where the feature is never learned. Exact
+        where there is a closed form, see `jepa_ode.critical_time`. A layer system is solved again to find the crossing,
+        to within the tolerances of the solution; there the fixed point is the response at which the feature ends (after
+        1e15 units of flow time), and one that ends at or below its start is never learned.
 
         Examples
         --------
@@ -137,7 +157,11 @@ class Solution(FrozenArrays):
         >>> sol = jo.solve(spec, "jepa", depth=2, eps=1e-2, t=[0.0])
         >>> sol.critical_time(0.9).round(6)
         array([651.62992])
+        >>> jo.solve(spec, jo.JEPA(ema=50.0), depth=2, eps=1e-2, t=[0.0]).critical_time(0.9).round(2)
+        array([1106.9])
         """
+        if self.predictor is not None:
+            return self._crossing_time(fraction)
         return critical_time(
             self.spectrum,
             self.objective,
@@ -145,6 +169,7 @@ class Solution(FrozenArrays):
             eps=self.eps,
             fraction=fraction,
             time_unit=self.time_unit,
+            schedule=self.schedule,
         )
 
     def learning_order(self, fraction: float = 0.5) -> npt.NDArray[np.intp]:
@@ -159,11 +184,37 @@ class Solution(FrozenArrays):
         >>> jo.solve(spec, "jepa", depth=4, eps=0.01, t=[0.0]).learning_order()
         array([1, 0])
         """
+        if self.predictor is not None:
+            times = self.critical_time(fraction)
+            order = np.argsort(times, kind="stable")
+            return order[np.isfinite(times[order])]
         from .learning import learning_order
 
         # The limit of deep MAE is JEPA at depth 1, in whatever unit (THEORY.md 2).
         objective, depth = (JEPA(), 1.0) if math.isinf(self.depth) else (self.objective, self.depth)
         return learning_order(self.spectrum, objective, depth=depth, eps=self.eps, fraction=fraction)
+
+    def _crossing_time(self, fraction: float) -> FloatArray:
+        """Return when layer systems reach ``fraction`` of their end, by ever finer grids around the crossing."""
+        if not 0 < as_positive("fraction", fraction) < 1:
+            raise ValueError(f"fraction must lie between 0 and 1 (the fixed point is never reached), got {fraction}")
+        n = len(self.eps)
+        on_own_clock = replace(self, schedule=None)
+        end = _LAST_TIME * (self.depth if self.time_unit == "rescaled" else 1.0)
+        # Decades first; after that each grid has the last one's bracket, the first point at or above the level its end.
+        grid = np.tile(np.concatenate([[0.0], np.geomspace(1e-9, 1.0, 190)]) * end, (n, 1))
+        w = on_own_clock.at(grid).w
+        level = fraction * w[:, -1]
+        learned = w[:, -1] > self.eps  # false for NaN
+        rows = np.arange(n)
+        for _ in range(9):
+            above = np.maximum(np.argmax(w >= level[:, None], axis=1), 1)
+            low, high = grid[rows, above - 1], grid[rows, above]
+            grid = low[:, None] + (high - low)[:, None] * np.linspace(0.0, 1.0, 65)
+            w = on_own_clock.at(grid).w
+        above = np.argmax(w >= level[:, None], axis=1)
+        times = np.where(learned, np.where(level <= self.eps, 0.0, grid[rows, above]), math.inf)
+        return times if self.schedule is None else self.schedule.time(times)
 
     def sensitivity(self, *, threads: int | None = None) -> Sensitivity:
         """Return the derivatives of ``w`` with respect to ``lam``, ``sigma2``, ``eps`` and ``t``, in closed form.
@@ -227,6 +278,11 @@ class Solution(FrozenArrays):
             "status": ("feature", self.status),
             "nfev": ("feature", self.nfev),
         }
+        for name in ("predictor", "target"):
+            if (layer := getattr(self, name)) is not None:
+                variables[name] = (("feature", "time"), layer)
+        if self.v0 is not None:
+            coordinates["v0"] = ("feature", self.v0)
         attributes = {
             "objective": repr(self.objective),
             "depth": self.depth,
@@ -236,6 +292,7 @@ class Solution(FrozenArrays):
             "atol": self.atol,
             "max_steps": self.max_steps,
             "message": self.message,
+            **({} if self.schedule is None else {"schedule": repr(self.schedule)}),
         }
         return xarray.Dataset(variables, coords=coordinates, attrs=attributes)
 

@@ -10,6 +10,7 @@ import numpy as np
 from ._core import engine
 from ._validate import FloatArray, as_choice, as_depth, as_eps, as_positive, as_response, as_threads
 from .objectives import JEPA, MAE, Objective, ObjectiveLike, as_objective, require_plain
+from .schedule import Schedule
 from .spectrum import Spectrum
 
 __all__ = ["critical_time", "fixed_point", "time_to_reach"]
@@ -45,6 +46,15 @@ def as_spectrum(spec: Any) -> Spectrum:
     if not isinstance(spec, Spectrum):
         raise TypeError(f"spec must be a jepa_ode.Spectrum, got {type(spec).__name__}")
     return spec
+
+
+def as_schedule(schedule: Any) -> Schedule | None:
+    """Return ``schedule``, or raise TypeError unless it is a Schedule or None."""
+    if schedule is not None and not isinstance(schedule, Schedule):
+        raise TypeError(
+            f"schedule must be a jepa_ode.Schedule, such as jepa_ode.Schedule.cosine(1000.0), got {type(schedule).__name__}"
+        )
+    return schedule
 
 
 def fixed_point(spec: Spectrum, objective: ObjectiveLike, *, depth: float) -> FloatArray:
@@ -96,6 +106,7 @@ def time_to_reach(
     eps: Any,
     w: Any,
     time_unit: TimeUnit = "flow",
+    schedule: Schedule | None = None,
     threads: int | None = None,
 ) -> FloatArray:
     """Return the time at which each feature's response equals ``w``: the inverse of `solve` (THEORY.md 3).
@@ -114,6 +125,8 @@ def time_to_reach(
         Response to reach, non-negative, inf allowed.
     time_unit : {"flow", "rescaled"}, default "flow"
         Unit of the result; one unit of flow time is L units of rescaled time.
+    schedule : Schedule, optional
+        Learning-rate schedule, in the same unit; None is a constant rate of 1.
     threads : int, optional
         Threads to use; None means every CPU that this process may use.
 
@@ -143,7 +156,7 @@ def time_to_reach(
         as_response(w, len(spec)),
         as_threads(threads),
     )
-    return times * equation.unit
+    return _on_schedule(times * equation.unit, schedule)
 
 
 def critical_time(
@@ -155,6 +168,7 @@ def critical_time(
     fraction: float = 0.5,
     method: Literal["exact", "leading"] = "exact",
     time_unit: TimeUnit = "flow",
+    schedule: Schedule | None = None,
     threads: int | None = None,
 ) -> FloatArray:
     r"""Return the time at which each feature is learned: has risen from ``eps`` to ``fraction`` of its own fixed point.
@@ -177,6 +191,8 @@ def critical_time(
         rho = 0.5).
     time_unit : {"flow", "rescaled"}, default "flow"
         Unit of the result; one unit of flow time is L units of rescaled time.
+    schedule : Schedule, optional
+        Learning-rate schedule, in the same unit; None is a constant rate of 1.
     threads : int, optional
         Threads to use; None means every CPU that this process may use.
 
@@ -227,7 +243,13 @@ def critical_time(
             fraction,
             as_threads(threads),
         )
-    return times * equation.unit
+    return _on_schedule(times * equation.unit, schedule)
+
+
+def _on_schedule(times: FloatArray, schedule: Schedule | None) -> FloatArray:
+    """Return when the clock of ``schedule`` shows ``times``."""
+    chosen = as_schedule(schedule)
+    return times if chosen is None else chosen.time(times)
 
 
 def _leading_time(spec: Spectrum, equation: FeatureEquation, eps: FloatArray) -> FloatArray:

@@ -94,6 +94,29 @@ def solve_exact(
     t: numpy.typing.NDArray[numpy.float64],
     threads: int,
 ) -> tuple[typing.Any, ...]: ...
+def solve_layers(
+    lam: numpy.typing.NDArray[numpy.float64],
+    sigma2: numpy.typing.NDArray[numpy.float64],
+    sigma2_y: numpy.typing.NDArray[numpy.float64] | None,
+    eps: numpy.typing.NDArray[numpy.float64],
+    predictor: numpy.typing.NDArray[numpy.float64] | None,
+    depth: float,
+    target: str,
+    decay: float,
+    tau: float,
+    t: numpy.typing.NDArray[numpy.float64],
+    method: str,
+    rtol: float,
+    atol: float,
+    max_steps: int,
+    threads: int,
+) -> tuple[
+    numpy.typing.NDArray[numpy.float64],
+    numpy.typing.NDArray[numpy.float64],
+    numpy.typing.NDArray[numpy.float64] | None,
+    numpy.typing.NDArray[numpy.int8],
+    numpy.typing.NDArray[numpy.int64],
+]: ...
 def solve_runge_kutta(
     lam: numpy.typing.NDArray[numpy.float64],
     sigma2: numpy.typing.NDArray[numpy.float64],
