@@ -37,6 +37,25 @@ inline Pack load(const double* from) noexcept {
 
 inline void store(double* to, Pack x) noexcept { std::memcpy(to, &x, sizeof x); }
 
+// The first `count` lanes from and to memory, no byte beyond them. Lanes not loaded are `other`.
+inline Pack load_first(const double* from, std::size_t count, double other) noexcept {
+  Pack x = other - Pack{};
+  for (std::size_t i = 0; i < lanes; ++i) {
+    if (i < count) x[i] = from[i];
+  }
+  return x;
+}
+
+inline void store_first(double* to, Pack x, std::size_t count) noexcept {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_pd(to, static_cast<__mmask8>((1u << count) - 1), x);
+#else
+  for (std::size_t i = 0; i < lanes; ++i) {
+    if (i < count) to[i] = x[i];
+  }
+#endif
+}
+
 inline Pack pack(double x) noexcept { return x - Pack{}; }
 
 inline IntPack int_pack(std::int64_t x) noexcept { return x - IntPack{}; }
@@ -117,20 +136,22 @@ inline Pack gather(const double* table, IntPack index) noexcept {
 #endif
 }
 
-inline bool any(Mask mask) noexcept {
+// One bit for each lane of a comparison, that of lane 0 the lowest.
+inline unsigned bits(Mask mask) noexcept {
 #if defined(__AVX512F__)
-  return _mm512_movepi64_mask(reinterpret_cast<__m512i>(mask)) != 0;
+  return _mm512_movepi64_mask(reinterpret_cast<__m512i>(mask));
 #elif defined(__AVX2__)
-  return _mm256_movemask_pd(reinterpret_cast<Pack>(mask)) != 0;
+  return static_cast<unsigned>(_mm256_movemask_pd(reinterpret_cast<Pack>(mask)));
 #elif defined(__SSE2__)
-  return _mm_movemask_pd(reinterpret_cast<Pack>(mask)) != 0;
+  return static_cast<unsigned>(_mm_movemask_pd(reinterpret_cast<Pack>(mask)));
 #else
-  for (std::size_t i = 0; i < lanes; ++i) {
-    if (mask[i] != 0) return true;
-  }
-  return false;
+  unsigned set = 0;
+  for (std::size_t i = 0; i < lanes; ++i) set |= mask[i] != 0 ? 1u << i : 0u;
+  return set;
 #endif
 }
+
+inline bool any(Mask mask) noexcept { return bits(mask) != 0; }
 
 inline bool all(Mask mask) noexcept { return !any(~mask); }
 
