@@ -79,18 +79,17 @@ class Row {
   // The next time that steps can reach; infinity when there is none.
   double next_time() const noexcept { return next_ < finite_ ? times_[next_] : infinity; }
 
-  Pack next_times() const noexcept {
-    return next_ + lanes <= size_ ? load(times_ + next_) : load_first(times_ + next_, size_ - next_, infinity);
+  // The times `ahead` places after the next one.
+  JEPA_ODE_INLINE Pack times(std::size_t ahead) const noexcept {
+    const std::size_t k = next_ + ahead;
+    return k + lanes <= size_ ? load(times_ + k) : load_first(times_ + k, k < size_ ? size_ - k : 0, infinity);
   }
 
-  // Writes the values at the next `count` times, at most `lanes`.
-  void write(Pack values, std::size_t count) noexcept {
-    if (count == lanes) {
-      store(values_ + next_, values);
-    } else {
-      store_first(values_ + next_, values, count);
-    }
+  // Leaves the place of the next `count` values to be written by the caller.
+  double* skip(std::size_t count) noexcept {
+    double* const place = values_ + next_;
     next_ += count;
+    return place;
   }
 
   // Writes one value at all times up to t.
@@ -101,6 +100,11 @@ class Row {
   // Writes one value at all other times, or all other finite times.
   void fill(double value) noexcept { next_ = fill(value, size_); }
   void fill_finite(double value) noexcept { next_ = fill(value, finite_); }
+
+  // A response beyond the range of a double was not reached.
+  void remove_infinities() noexcept {
+    std::replace_if(values_, values_ + next_, [](double value) { return !std::isfinite(value); }, nan);
+  }
 
   bool complete() const noexcept { return next_ == size_; }
 
@@ -242,6 +246,7 @@ class Lanes {
       }
     }
     row.fill(nan);
+    if (feature.status == Status::not_finite) row.remove_infinities();
     problem_.status[feature.index] = feature.status;
     problem_.evaluations[feature.index] =
         feature.frames + static_cast<std::int64_t>(steps_[i]) * static_cast<std::int64_t>(Method::stages);
@@ -273,9 +278,9 @@ class Lanes {
     const Wide total = y_rest_ + increment;
     const Wide y = at_.y + total;
     const Point end = ode_.at(y);
-    const Wide estimate = step_.error(h, end.slope);
+    const WideMask small = step_.errs_within(law_.largest_estimate(at_, tolerance), h, end.slope);
     const WideMask sound = (wide(0.0) < y) & (y < wide(infinity)) & ~law_.crosses(at_, end, tolerance);
-    const WideMask taken = sound & law_.accepts(estimate, at_, tolerance);
+    const WideMask taken = sound & small;
     steps_ = 1.0 + steps_;
 
     const std::uint32_t reached = busy_ & bits(taken & (clock_ahead(next_time_) <= h));
@@ -295,12 +300,18 @@ class Lanes {
   }
 
   // How far ahead of the present time t is, on the frame's clock.
-  Wide clock_ahead(Wide t) const noexcept {
+  JEPA_ODE_INLINE Wide clock_ahead(Wide t) const noexcept {
     const Wide since_start = ((t - start_time_) - start_time_rest_) * clock_scale_[0] * clock_scale_[1];
     return (since_start - clock_) - clock_rest_;
   }
 
-  void advance_clock(Wide h) noexcept {
+  JEPA_ODE_INLINE Pack clock_ahead(Pack t, std::size_t i) const noexcept {
+    const Pack since_start =
+        ((t - start_time_[i]) - start_time_rest_[i]) * clock_scale_[0][i] * clock_scale_[1][i];
+    return (since_start - clock_[i]) - clock_rest_[i];
+  }
+
+  JEPA_ODE_INLINE void advance_clock(Wide h) noexcept {
     const Wide sum = clock_ + h;
     const Wide h_part = sum - clock_;
     const Wide rest = ((clock_ - (sum - h_part)) + (h - h_part)) + clock_rest_;
@@ -308,36 +319,56 @@ class Lanes {
     clock_rest_ = rest - (clock_ - sum);
   }
 
-  // Writes the values at the times that the step of length h has reached.
+  // Writes the values at the times that the step of length h has reached. First the times are sought, then the values
+  // computed: how many packs of them a lane has is not predictable, but a list of packs is.
   template <class Interpolant>
-  void write(std::uint32_t reached, const Interpolant& values, Wide h) noexcept {
-    for (std::size_t i = 0; i < width; ++i) {
-      if ((reached >> i & 1) == 0) continue;
-      Row& row = features_[i].row;
-      const double length = h[i], inverse = 1 / length;
-      for (std::size_t count = lanes; count == lanes;) {
-        const Pack since_start = ((row.next_times() - start_time_[i]) - start_time_rest_[i]) * clock_scale_[0][i] *
-                                 clock_scale_[1][i];
-        const Pack ahead = (since_start - clock_[i]) - clock_rest_[i];
-        count = static_cast<std::size_t>(__builtin_popcount(bits(ahead <= length)));
-        if (count == 0) break;
-        const Pack v = ode_.power(at_.y[i] + values.increment(i, ahead * inverse));
-        const Pack w = responses(features_[i].frame, v);
-        if (!features_[i].frame.plain()) {
-          const auto finite = static_cast<std::size_t>(__builtin_popcount(bits(w < infinity)));
-          if (finite < count) fail(i, Status::not_finite);
-          count = std::min(count, finite);
-        }
-        row.write(w, count);
+  JEPA_ODE_INLINE void write(std::uint32_t reached, const Interpolant& values, Wide h) noexcept {
+    const Wide inverse = 1.0 / h;
+    while (reached != 0) {
+      std::size_t count = 0;
+      for (std::uint32_t rest = reached; rest != 0; rest &= rest - 1) {
+        const auto i = static_cast<std::size_t>(__builtin_ctz(rest));
+        count = seek(i, h[i], inverse[i], count, reached);
       }
-      next_time_.set(i, row.next_time());
+      for (std::size_t k = 0; k < count; ++k) write(outputs_[k], values);
     }
   }
 
-  static Pack responses(const Frame& frame, Pack v) noexcept {
-    if (frame.plain()) return frame.response() * v;
-    for (std::size_t k = 0; k < lanes; ++k) v[k] = frame.response(v[k]);
-    return v;
+  // Some values of one feature, at neighbouring times.
+  struct Output {
+    Pack theta;
+    double* place;
+    std::uint32_t lane, count;
+  };
+
+  // Lists up to two packs of times that lane i has reached; removes the lane from `reached` if these were all.
+  JEPA_ODE_INLINE std::size_t seek(std::size_t i, double h, double inverse, std::size_t listed, std::uint32_t& reached) noexcept {
+    Row& row = features_[i].row;
+    const Pack near = clock_ahead(row.times(0), i), far = clock_ahead(row.times(lanes), i);
+    const auto near_count = static_cast<std::uint32_t>(__builtin_popcount(bits(near <= h)));
+    const auto far_count = static_cast<std::uint32_t>(__builtin_popcount(bits(far <= h)));
+    outputs_[listed] = {near * inverse, row.skip(near_count), static_cast<std::uint32_t>(i), near_count};
+    listed += near_count != 0;
+    outputs_[listed] = {far * inverse, row.skip(far_count), static_cast<std::uint32_t>(i), far_count};
+    listed += far_count != 0;
+    next_time_.set(i, row.next_time());
+    reached &= ~(static_cast<std::uint32_t>(far_count < lanes) << i);
+    return listed;
+  }
+
+  template <class Interpolant>
+  JEPA_ODE_INLINE void write(const Output& output, const Interpolant& values) noexcept {
+    const std::size_t i = output.lane;
+    const Frame& frame = features_[i].frame;
+    const Pack v = ode_.power(at_.y[i] + values.increment(i, output.theta));
+    if (frame.plain()) {
+      store_first(output.place, frame.response() * v, output.count);
+      return;
+    }
+    for (std::size_t k = 0; k < output.count; ++k) {
+      output.place[k] = frame.response(v[k]);
+      if (!std::isfinite(output.place[k])) fail(i, Status::not_finite);
+    }
   }
 
   void reject(std::uint32_t rejected, Wide h, WideMask sound) noexcept {
@@ -377,6 +408,7 @@ class Lanes {
 
   std::uint32_t busy_ = 0, failed_ = 0;  // a bit for each lane
   std::array<Feature, width> features_;
+  std::array<Output, 2 * width + 1> outputs_;
 
   FeatureOde<objective, Power> ode_;
   ExplicitStep<Method> step_;

@@ -18,16 +18,16 @@ class ExplicitStep {
 
   // Takes a step of size h from y, where the derivative is `slope`; returns y(h) - y.
   template <class Rhs>
-  Wide take(const Rhs& rhs, Wide y, Wide slope, Wide h) noexcept {
+  JEPA_ODE_INLINE Wide take(const Rhs& rhs, Wide y, Wide slope, Wide h) noexcept {
     k_[0] = slope;
     evaluate(rhs, y, h, std::make_index_sequence<Method::stages - 1>{});
     return h * sum<Table::a, Method::stages, Method::stages>();
   }
 
-  // The estimated error of the step just taken, at whose end the derivative is `slope`.
-  Wide error(Wide h, Wide slope) noexcept {
+  // Whether the estimated error of the step just taken, at whose end the derivative is `slope`, is at most `bound`.
+  JEPA_ODE_INLINE WideMask errs_within(Wide bound, Wide h, Wide slope) noexcept {
     k_[Method::stages] = slope;
-    return h * estimate(std::make_index_sequence<error_rows>{});
+    return within(bound, h, std::make_index_sequence<error_rows>{});
   }
 
  private:
@@ -41,12 +41,12 @@ class ExplicitStep {
   }
 
   template <Table table, std::size_t row, std::size_t j>
-  void add_term(Wide& total) const noexcept {
+  JEPA_ODE_INLINE void add_term(Wide& total) const noexcept {
     if constexpr (coefficient<table, row, j>() != 0) total = fma(coefficient<table, row, j>(), k_[j], total);
   }
 
   template <Table table, std::size_t row, std::size_t... j>
-  Wide sum(std::index_sequence<j...>) const noexcept {
+  JEPA_ODE_INLINE Wide sum(std::index_sequence<j...>) const noexcept {
     Wide total = coefficient<table, row, 0>() * k_[0];
     (add_term<table, row, j + 1>(total), ...);
     return total;
@@ -54,18 +54,18 @@ class ExplicitStep {
 
   // The sum of coefficient * k_j over j < count.
   template <Table table, std::size_t row, std::size_t count>
-  Wide sum() const noexcept {
+  JEPA_ODE_INLINE Wide sum() const noexcept {
     return sum<table, row>(std::make_index_sequence<count - 1>{});
   }
 
   template <class Rhs, std::size_t... i>
-  void evaluate(const Rhs& rhs, Wide y, Wide h, std::index_sequence<i...>) noexcept {
+  JEPA_ODE_INLINE void evaluate(const Rhs& rhs, Wide y, Wide h, std::index_sequence<i...>) noexcept {
     ((k_[i + 1] = rhs(fma(h, sum<Table::a, i + 1, i + 1>(), y))), ...);
   }
 
   template <std::size_t... row>
-  Wide estimate(std::index_sequence<row...>) const noexcept {
-    return Method::estimate({sum<Table::error, row, Method::stages + 1>()...});
+  JEPA_ODE_INLINE WideMask within(Wide bound, Wide h, std::index_sequence<row...>) const noexcept {
+    return Method::within({h * sum<Table::error, row, Method::stages + 1>()...}, bound);
   }
 
   Wide k_[Method::stages + 1] = {};

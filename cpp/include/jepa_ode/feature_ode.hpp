@@ -26,7 +26,7 @@ namespace jepa_ode {
 template <unsigned exponent>
 struct FixedPower {
   template <class Real>
-  Real operator()(Real y) const noexcept {
+  JEPA_ODE_INLINE Real operator()(Real y) const noexcept {
     if constexpr (exponent == 1) {
       return y;
     } else {
@@ -36,7 +36,7 @@ struct FixedPower {
   }
 
   // v/y for v = y^L.
-  Wide quotient([[maybe_unused]] Wide v, Wide y) const noexcept {
+  JEPA_ODE_INLINE Wide quotient([[maybe_unused]] Wide v, Wide y) const noexcept {
     if constexpr (exponent == 1) {
       return wide(1.0);
     } else {
@@ -99,9 +99,9 @@ struct FeatureOde {
   Wide a{};
   Wide b{};
 
-  Wide operator()(Wide y) const noexcept { return slope(y, power(y)); }
+  JEPA_ODE_INLINE Wide operator()(Wide y) const noexcept { return slope(y, power(y)); }
 
-  Wide slope(Wide y, Wide v) const noexcept {
+  JEPA_ODE_INLINE Wide slope(Wide y, Wide v) const noexcept {
     if constexpr (objective == Objective::jepa) {
       return v * v * (a - b * y);
     } else {
@@ -109,7 +109,7 @@ struct FeatureOde {
     }
   }
 
-  Point at(Wide y) const noexcept {
+  JEPA_ODE_INLINE Point at(Wide y) const noexcept {
     const Wide v = power(y);
     const Wide v_over_y = power.quotient(v, y);
     return {y, v, slope(y, v), objective == Objective::jepa ? a * (v * v_over_y) : a * v_over_y, b * (v * v)};

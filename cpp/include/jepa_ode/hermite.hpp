@@ -22,7 +22,7 @@ constexpr double binomial(int n, int k) noexcept {  // n may be negative
 
 // h^k y^(k) / k!, k = 1, 2, ..., m <= 4: the coefficients of Taylor's polynomial at a point.
 template <std::size_t m>
-std::array<Wide, m + 1> taylor(const Point& at, double p, double q, Wide h) noexcept {
+JEPA_ODE_INLINE std::array<Wide, m + 1> taylor(const Point& at, double p, double q, Wide h) noexcept {
   static_assert(m >= 1 && m <= 4);
   const double n = p + q;
   const Wide growth = h * at.growth, decay = h * at.decay, change = growth - decay;
@@ -48,7 +48,7 @@ class Hermite {
   Hermite() = default;
 
   // `increment` is the change of y over the step of length h.
-  Hermite(const Point& start, const Point& end, Wide increment, double p, double q, Wide h) noexcept {
+  JEPA_ODE_INLINE Hermite(const Point& start, const Point& end, Wide increment, double p, double q, Wide h) noexcept {
     const auto head = taylor<m>(start, p, q, h);
     auto rest = taylor<m>(end, p, q, h);  // becomes Taylor's polynomial at theta = 1 of what the head leaves
     rest[0] = increment;
@@ -64,7 +64,7 @@ class Hermite {
   }
 
   // y(theta h) - y(0) of the feature in `lane`, at several times.
-  Pack increment(std::size_t lane, Pack theta) const noexcept {
+  JEPA_ODE_INLINE Pack increment(std::size_t lane, Pack theta) const noexcept {
     Pack sum = pack(coefficients_[degree - 1][lane]);
     for (std::size_t k = degree - 1; k-- > 0;) sum = fma(sum, theta, pack(coefficients_[k][lane]));
     return sum * theta;

@@ -15,6 +15,9 @@
 #include <immintrin.h>
 #endif
 
+// For what is called from one loop alone and long: a call would pass its packs through memory.
+#define JEPA_ODE_INLINE inline __attribute__((always_inline))
+
 namespace jepa_ode {
 
 #if defined(__AVX512F__)
@@ -50,6 +53,7 @@ inline void store_first(double* to, Pack x, std::size_t count) noexcept {
 #if defined(__AVX512F__)
   _mm512_mask_storeu_pd(to, static_cast<__mmask8>((1u << count) - 1), x);
 #else
+  if (count == lanes) return store(to, x);
   for (std::size_t i = 0; i < lanes; ++i) {
     if (i < count) to[i] = x[i];
   }

@@ -34,7 +34,7 @@
 namespace jepa_ode {
 
 // x^power to 0.3 %, for positive normal numbers: enough for a step size, and the same on every instruction set.
-inline Pack rough_power(Pack x, double power) noexcept {
+JEPA_ODE_INLINE Pack rough_power(Pack x, double power) noexcept {
   const IntPack biased = (bits_of(x) >> 52) & int_pack(0x7ff);
   const Pack exponent = from_bits(biased | int_pack(0x4330000000000000)) - (0x1p52 + 1023);
   const Pack mantissa = from_bits((bits_of(x) & int_pack(0xfffffffffffff)) | int_pack(0x3ff0000000000000));
@@ -45,7 +45,7 @@ inline Pack rough_power(Pack x, double power) noexcept {
   return from_bits(bits_of(1.0 + rest * (0.6957 + rest * 0.2277)) + (bits_of(shifted) << 52));
 }
 
-inline Wide rough_power(Wide x, double power) noexcept {
+JEPA_ODE_INLINE Wide rough_power(Wide x, double power) noexcept {
   return {rough_power(x.low, power), rough_power(x.high, power)};
 }
 
@@ -79,20 +79,20 @@ class StepLaw {
         atol_(atol) {}
 
   // The relative error that w = response * v may have.
-  Wide tolerance(const Point& at, Wide response) const noexcept {
+  JEPA_ODE_INLINE Wide tolerance(const Point& at, Wide response) const noexcept {
     const Wide wish = atol_ > 0 ? rtol_ + atol_ / (response * at.v) : wide(rtol_);
     return min(wish, wide(largest_tolerance));
   }
 
   // The factor that the clock forgives.
-  Wide forgiven(const Point& at, Wide elapsed) const noexcept {
+  JEPA_ODE_INLINE Wide forgiven(const Point& at, Wide elapsed) const noexcept {
     return min(1.0 + (p_ - 1) * (elapsed * relative_slope(at)), wide(1e290));
   }
 
-  Wide rate(const Point& at) const noexcept { return p_ * relative_slope(at) + q_ * at.decay; }
+  JEPA_ODE_INLINE Wide rate(const Point& at) const noexcept { return p_ * relative_slope(at) + q_ * at.decay; }
 
   // The step at whose end the law meets `tolerance`, a relative error of w.
-  Wide step(const Point& at, Wide tolerance) const noexcept {
+  JEPA_ODE_INLINE Wide step(const Point& at, Wide tolerance) const noexcept {
     const Wide slope = relative_slope(at);
     const Wide omega = rate(at);
     const Wide quotient = tolerance * omega / ((depth_ * StepConstants<Method>::law) * slope);
@@ -102,7 +102,7 @@ class StepLaw {
   }
 
   // Closer than this to its fixed point, relative to w, a feature rests.
-  Wide rest_radius(Wide tolerance) const noexcept {
+  JEPA_ODE_INLINE Wide rest_radius(Wide tolerance) const noexcept {
     return max((rest_distance / depth_) * tolerance, wide(4 * std::numeric_limits<double>::epsilon()));
   }
 
@@ -110,14 +110,14 @@ class StepLaw {
   // The flow is scalar and autonomous: u moves monotonically towards its limit and never past it, so every later value
   // lies between the present one and the limit, and these are a small part of the tolerance apart: |y/y* - 1| is
   // |y'/(a y^p)| / q up to its square. (Without atol a w that decays to 0 rests when it is 0 in double.)
-  WideMask at_rest(const Point& at, Wide response) const noexcept {
+  JEPA_ODE_INLINE WideMask at_rest(const Point& at, Wide response) const noexcept {
     const WideMask arrived = relative_slope(at) < q_ * (rest_radius(tolerance(at, response)) * at.growth);
     const WideMask vanished = response * at.v <= wide(rest_distance * atol_);
     return arrived | (vanished & (at.growth <= wide(0.0)));
   }
 
   // No trajectory crosses its fixed point: a step that does so visibly is too long, whatever its estimated error.
-  WideMask crosses(const Point& from, const Point& to, Wide tolerance) const noexcept {
+  JEPA_ODE_INLINE WideMask crosses(const Point& from, const Point& to, Wide tolerance) const noexcept {
     const Wide before = from.growth - from.decay, after = to.growth - to.decay;
     return (before * after < 0.0) & (q_ * (rest_radius(tolerance) * to.growth) < abs(after));
   }
@@ -126,8 +126,8 @@ class StepLaw {
   // than that of the step, and of less regular size.
   static constexpr double estimate_margin = 1000;
 
-  WideMask accepts(Wide estimate, const Point& at, Wide tolerance) const noexcept {
-    return abs(estimate) <= (estimate_margin / depth_) * (at.y * tolerance);
+  JEPA_ODE_INLINE Wide largest_estimate(const Point& at, Wide tolerance) const noexcept {
+    return (estimate_margin / depth_) * (at.y * tolerance);
   }
 
  private:
@@ -135,7 +135,7 @@ class StepLaw {
   static constexpr double rest_distance = 1e-4;     // in units of the tolerance
   static constexpr double radius = 0.6;             // r above: chosen for the fewest steps at equal error
 
-  static Wide relative_slope(const Point& at) noexcept { return abs(at.growth - at.decay); }
+  static JEPA_ODE_INLINE Wide relative_slope(const Point& at) noexcept { return abs(at.growth - at.decay); }
 
   double depth_, p_, q_, rtol_, atol_;
 };

@@ -55,10 +55,12 @@ struct Tsit5 {
        -34.87065786149660974, 2.5},
   };
 
+  static double estimate(const double (&difference)[1]) noexcept { return std::abs(difference[0]); }
+
+  // estimate(difference) <= bound
   template <class Real>
-  static Real estimate(const Real (&difference)[1]) noexcept {
-    using std::abs;
-    return abs(difference[0]);
+  static auto within(const Real (&difference)[1], Real bound) noexcept {
+    return abs(difference[0]) <= bound;
   }
 };
 
@@ -160,12 +162,18 @@ struct Dop853 {
 
   // Hairer's combination: the difference of order h^6, made smaller where that of order h^4 says that the step is well
   // inside the asymptotic range; together h^8.
+  static double estimate(const double (&difference)[2]) noexcept {
+    const double fine = difference[0] * difference[0];
+    const double coarse = difference[1] * difference[1];
+    return fine == 0 ? 0.0 : fine / std::sqrt(fine + 0.01 * coarse);
+  }
+
+  // estimate(difference) <= bound, without root and quotient
   template <class Real>
-  static Real estimate(const Real (&difference)[2]) noexcept {
-    using std::sqrt;
+  static auto within(const Real (&difference)[2], Real bound) noexcept {
     const Real fine = difference[0] * difference[0];
     const Real coarse = difference[1] * difference[1];
-    return fine / sqrt(1e-300 + (fine + 0.01 * coarse));  // 0 where both are
+    return fine * fine <= (bound * bound) * (fine + 0.01 * coarse);
   }
 };
 
