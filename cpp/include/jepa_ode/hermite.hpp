@@ -1,9 +1,9 @@
 // Values between the ends of a step, from derivatives that are known exactly: the Hermite polynomial of y and its first
 // m derivatives at both ends, in the monomials of theta = (t - t_start)/h.
 //
-// The equations are autonomous and their right-hand sides are two powers, so y'' = f' f, y''' = (f'' f + f'^2) f and so on
-// cost a few products each, where the continuous extension of a Runge-Kutta method costs stages of its own (three for
-// DOP853, of order 7). Degree 2m + 1 = 9 is more accurate than the step itself and a fifth cheaper (measured).
+// The equations are autonomous and their right-hand sides are two powers, so y'' = f' f, y''' = (f'' f + f'^2) f and so
+// on cost a few products each, where the continuous extension of a Runge-Kutta method costs stages of its own (three
+// for DOP853, of order 7). Degree 2m + 1 = 9 is more accurate than the step itself and a fifth cheaper (measured).
 #pragma once
 
 #include <array>

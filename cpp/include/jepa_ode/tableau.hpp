@@ -59,7 +59,7 @@ struct Tsit5 {
 
   // estimate(difference) <= bound
   template <class Real>
-  static auto within(const Real (&difference)[1], Real bound) noexcept {
+  static inline auto within(const Real (&difference)[1], Real bound) noexcept {
     return abs(difference[0]) <= bound;
   }
 };
@@ -170,7 +170,7 @@ struct Dop853 {
 
   // estimate(difference) <= bound, without root and quotient
   template <class Real>
-  static auto within(const Real (&difference)[2], Real bound) noexcept {
+  static inline auto within(const Real (&difference)[2], Real bound) noexcept {
     const Real fine = difference[0] * difference[0];
     const Real coarse = difference[1] * difference[1];
     return fine * fine <= (bound * bound) * (fine + 0.01 * coarse);

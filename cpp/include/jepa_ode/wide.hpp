@@ -21,7 +21,9 @@ struct Wide {
     std::memcpy(&x, reinterpret_cast<const char*>(this) + i * sizeof x, sizeof x);
     return x;
   }
-  void set(std::size_t i, double x) noexcept { std::memcpy(reinterpret_cast<char*>(this) + i * sizeof x, &x, sizeof x); }
+  void set(std::size_t i, double x) noexcept {
+    std::memcpy(reinterpret_cast<char*>(this) + i * sizeof x, &x, sizeof x);
+  }
 };
 
 struct WideMask {
@@ -55,7 +57,9 @@ JEPA_ODE_INLINE Wide abs(Wide x) noexcept { return {abs(x.low), abs(x.high)}; }
 JEPA_ODE_INLINE Wide sqrt(Wide x) noexcept { return {sqrt(x.low), sqrt(x.high)}; }
 JEPA_ODE_INLINE Wide min(Wide a, Wide b) noexcept { return {min(a.low, b.low), min(a.high, b.high)}; }
 JEPA_ODE_INLINE Wide max(Wide a, Wide b) noexcept { return {max(a.low, b.low), max(a.high, b.high)}; }
-JEPA_ODE_INLINE Wide fma(Wide a, Wide b, Wide c) noexcept { return {fma(a.low, b.low, c.low), fma(a.high, b.high, c.high)}; }
+JEPA_ODE_INLINE Wide fma(Wide a, Wide b, Wide c) noexcept {
+  return {fma(a.low, b.low, c.low), fma(a.high, b.high, c.high)};
+}
 JEPA_ODE_INLINE Wide fma(double a, Wide b, Wide c) noexcept { return fma(wide(a), b, c); }
 
 JEPA_ODE_INLINE std::uint32_t bits(WideMask mask) noexcept { return bits(mask.low) | bits(mask.high) << lanes; }
