@@ -3,7 +3,8 @@
 //
 // The equations are autonomous and their right-hand sides are two powers, so y'' = f' f, y''' = (f'' f + f'^2) f and so
 // on cost a few products each, where the continuous extension of a Runge-Kutta method costs stages of its own (three
-// for DOP853, of order 7). Degree 2m + 1 = 9 is more accurate than the step itself and a fifth cheaper (measured).
+// for DOP853, of order 7) and is the least accurate part of its values: with it DOP853 needs 1.3 to 1.7 times as many
+// evaluations for 200 values of relative error 1e-10 (measured). With m = 4 values between steps are as good as steps.
 #pragma once
 
 #include <array>
