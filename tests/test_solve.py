@@ -301,7 +301,7 @@ def test_no_leak(method: str) -> None:
 @pytest.mark.parametrize("method", ["tsit5", "dop853"])
 def test_other_threads_run_meanwhile(method: str) -> None:
     """26: the GIL is released."""
-    n = 3000
+    n = 30_000
     spec = jo.Spectrum(np.full(n, 1.0), sigma2=np.full(n, 1.2))
     ticks, done = 0, threading.Event()
 

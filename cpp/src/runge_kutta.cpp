@@ -1,34 +1,26 @@
-// Strategy. Each feature is integrated alone, in the frame of feature_ode.hpp, until the last requested time is behind
-// it or nothing is left to integrate.
-//
-// What is controlled. Tolerances are of w, and dw/w = L du/u, so a step may err by (y/L) (rtol + atol/w) in y. That is
-// also what the plateau of a deep encoder needs: its end comes after 1/((p-1) y'/y), so a relative error of u shifts
-// the clock by p - 1 times as much, and p - 1 < 2L.
-//
-// How. The embedded estimate of a scalar autonomous equation changes sign along the trajectory. Where it does it claims
-// perfection, a controller that believes it takes several times too long a step, and errors stop following the
-// tolerance (measured: 100 rtol at rtol = 1e-11). The equation's own scales give what cannot vanish: with the natural
-// rate
-//
-//     omega = p |y'|/y + q b y^(2L)        (plateau: p |y'|/y, decay from above: (p+q) |y'|/y, end: q a y*^(p-1))
-//
-// the k-th derivative of y is |y'| omega^(k-1) times a number of order 1, and a method whose estimate is of order h^k
-// errs by about scaling_constant (h omega)^k |y'|/omega. The terms that follow form a geometric series up to the
-// nearest singularity in time, which for both power laws lies farther than h_max = y / ((p+q) |y'|): the sum divides by
-// 1 - h/h_max. The larger of estimate and law is what must meet the tolerance. The first step is the one for which the
-// law meets it.
+// Strategy. Features advance in lanes (wide.hpp), each in its own frame (feature_ode.hpp) with its own clock and steps
+// (step_law.hpp), until its last requested time is behind it or nothing is left to integrate (StepLaw::at_rest). The
+// lane then takes the next feature, so that no lane waits for a slow neighbour. What happens once in a feature's life
+// (entering, leaving, changing the frame, a rejected step) is done for its lane alone, in plain numbers.
 //
 // Clock. The rise of a deep encoder is shorter than one rounding of t, so time is a sum of two doubles and steps far
 // below the spacing of t are ordinary steps.
+//
+// Values between the ends of a step (hermite.hpp) are computed for one lane at a time, over packs of its times: these,
+// and the values in the feature's row, are neighbours in memory.
 #include "jepa_ode/runge_kutta.hpp"
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cmath>
 #include <limits>
 
-#include "jepa_ode/controller.hpp"
 #include "jepa_ode/explicit_step.hpp"
 #include "jepa_ode/feature_ode.hpp"
+#include "jepa_ode/hermite.hpp"
+#include "jepa_ode/step_law.hpp"
+#include "jepa_ode/wide.hpp"
 
 namespace jepa_ode {
 
@@ -37,237 +29,8 @@ namespace {
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
-// Constants of the scaling law, chosen so that the law, which knows no sign, just covers the estimate: errors are then
-// proportional to rtol over ten decades, at 0.02 to 0.06 of it (tests/test_runge_kutta.py), for 1.2 to 2 times the
-// work.
-template <class Method>
-constexpr double scaling_constant = 0.0;
-template <>
-constexpr double scaling_constant<Tsit5> = 1e-2;
-template <>
-constexpr double scaling_constant<Dop853> = 1e-3;
-
-// Closer than this to its fixed point, in units of the tolerance, a feature rests.
-constexpr double rest_distance = 0.02;
-
-// The largest error that a step is ever allowed, relative to w: beyond, no estimate means anything.
-constexpr double largest_tolerance = 0.1;
-
-// The longest step, in units of 1/omega. Near the fixed point, where the error no longer limits it, both methods
-// multiply the distance by a number between 0 and 1 up to here: the approach stays stable and monotone.
-constexpr double longest_step = 2.0;
-
 // A step that changes y by less than this at its natural rate is not one that any tolerance asks for.
 constexpr double smallest_change = 0x1p-70;
-
-template <int exponent>
-double whole_power(double x) noexcept {
-  if constexpr (exponent == 0) {
-    return 1.0;
-  } else {
-    const double half = whole_power<exponent / 2>(x);
-    return exponent % 2 == 0 ? half * half : half * half * x;
-  }
-}
-
-// One feature on its way: y, compensated, at clock T, compensated, in `frame_`.
-template <class Method, Objective objective, class Power>
-class Trajectory {
- public:
-  Trajectory(const Power& power, double depth, double lambda, double sigma2, double eps,
-             const RungeKuttaOptions& options)
-      : options_(options),
-        depth_(depth),
-        p_(exponents(objective, depth).p),
-        q_(exponents(objective, depth).q),
-        radius_(frame_radius(depth)),
-        lambda_(lambda),
-        sigma2_(sigma2),
-        frame_(objective, depth, lambda, sigma2, eps),
-        ode_{power},
-        controller_(Method::estimate_order) {
-    enter_frame();
-    h_ = std::pow(error_scale(y_) / scaling_law(1.0), 1.0 / Method::estimate_order);
-  }
-
-  // Fills the row w. The steps do not depend on the times, but for when to stop.
-  void solve(const double* times, std::size_t n_times, Interrupt& interrupt, double* w) {
-    std::size_t next = 0;
-    for (; next < n_times && times[next] == 0; ++next) w[next] = frame_.response(1.0);  // eps, to the last bit
-    while (next < n_times && status_ == Status::ok) {
-      if (times[next] == infinity) {
-        w[next++] = limit();
-      } else if (at_rest()) {
-        w[next++] = frame_.response(v_);
-      } else if (steps_ == options_.max_steps) {
-        status_ = Status::max_steps;
-      } else {
-        if (steps_++ % 256 == 255 && interrupt.stop()) return;
-        if (try_step()) {
-          next = write_dense(times, next, n_times, w);
-          advance();
-        }
-      }
-    }
-    // A response beyond the range of a double was not reached either (the fixed point rho^L may be one).
-    double* const reached = std::find_if_not(w, w + next, [](double value) { return std::isfinite(value); });
-    if (reached != w + next) status_ = Status::not_finite;
-    std::fill(reached, w + n_times, nan);
-  }
-
-  Status status() const noexcept { return status_; }
-  std::int64_t evaluations() const noexcept { return evaluations_; }
-
- private:
-  // Where every trajectory ends: w* = (lambda / sigma^2)^(L/q), or 0.
-  double limit() const noexcept {
-    if (lambda_ > 0) return exp(log_quotient(lambda_, sigma2_) * depth_ / q_).value();
-    return lambda_ <= 0 ? 0.0 : nan;
-  }
-
-  // Whether every later value equals the present one to within the tolerance, so that no more steps are needed. The
-  // flow is scalar and autonomous: u moves monotonically towards its limit and never past it, so every later value lies
-  // between the present one and the limit, and these are a small part of the tolerance apart. (Without atol a w that
-  // decays to 0 rests when it is 0 in double.)
-  bool at_rest() const noexcept {
-    const double fixed_point = frame_.fixed_point();
-    if (fixed_point == 0) return frame_.response(v_) <= rest_distance * options_.atol;
-    return std::abs(y_ - fixed_point) < rest_radius() * fixed_point;
-  }
-
-  double rest_radius() const noexcept {
-    return std::max(rest_distance * tolerance(v_) / depth_, 4 * std::numeric_limits<double>::epsilon());
-  }
-
-  // The relative error that w = w(v) may have.
-  double tolerance(double v) const noexcept {
-    const double wish = options_.atol > 0 ? options_.rtol + options_.atol / frame_.response(v) : options_.rtol;
-    return std::min(wish, largest_tolerance);
-  }
-
-  // The error in y that a step from y_ to y may make.
-  double error_scale(double y) const noexcept {
-    const double v = options_.atol > 0 && y > y_ ? ode_.power(y) : v_;
-    return std::min(y, y_) * tolerance(v) / depth_;
-  }
-
-  double scaling_law(double h) const noexcept {
-    const double slope = std::abs(step_.derivative_at_start());
-    return scaling_constant<Method> * whole_power<Method::estimate_order>(h * omega_) * slope / omega_;
-  }
-
-  // How much of the way to the nearest singularity a step leaves, at least.
-  double remaining_radius(double h) const noexcept {
-    return 1 - h * (p_ + q_) * std::abs(step_.derivative_at_start()) / y_;
-  }
-
-  bool try_step() noexcept {
-    h_ = std::min(h_, longest_step / omega_);
-    increment_ = step_.take(ode_, y_, h_);
-    evaluations_ += static_cast<std::int64_t>(ExplicitStep<Method>::evaluations);
-    const double y = y_ + increment_;
-    const double radius = remaining_radius(h_);
-    double error = std::max(step_.error(h_), scaling_law(h_) / radius) / error_scale(y);
-    if (!(radius > 0 && y > 0 && std::isfinite(y)) || passes_fixed_point(y)) error = infinity;
-    if (Controller::accepts(error)) {
-      taken_ = h_;
-      h_ *= controller_.after_accepted(error);
-      return true;
-    }
-    h_ *= controller_.after_rejected(error);
-    if (!(h_ * omega_ > smallest_change)) status_ = std::isfinite(error) ? Status::step_too_small : Status::not_finite;
-    return false;
-  }
-
-  // No trajectory crosses its fixed point: a step that does so visibly is too long, whatever its estimated error.
-  bool passes_fixed_point(double y) const noexcept {
-    const double fixed_point = frame_.fixed_point();
-    return (y - fixed_point) * (y_ - fixed_point) < 0 && std::abs(y - fixed_point) > rest_radius() * fixed_point;
-  }
-
-  // Writes the values at the times that the step just taken has reached; returns the index of the next one.
-  std::size_t write_dense(const double* times, std::size_t next, std::size_t n_times, double* w) noexcept {
-    double ahead = next < n_times ? clock_ahead(times[next]) : infinity;
-    if (!(ahead <= taken_)) return next;
-    step_.prepare_dense(ode_, y_, taken_);
-    evaluations_ += static_cast<std::int64_t>(ExplicitStep<Method>::dense_evaluations);
-    for (; ahead <= taken_; ahead = next < n_times ? clock_ahead(times[next]) : infinity) {
-      w[next++] = frame_.response(ode_.power(y_ + step_.increment(ahead / taken_)));
-    }
-    return next;
-  }
-
-  // How far ahead of the present time t is, on the frame's clock.
-  double clock_ahead(double t) const noexcept {
-    const double since_start = ((t - frame_start_.hi) - frame_start_.lo) * clock_scale_[0] * clock_scale_[1];
-    return (since_start - clock_.hi) - clock_.lo;
-  }
-
-  void advance() noexcept {
-    const DoubleDouble y = quick_two_sum(y_, y_rest_ + increment_);
-    y_ = y.hi;
-    y_rest_ = y.lo;
-    const DoubleDouble clock = two_sum(clock_.hi, taken_);
-    clock_ = quick_two_sum(clock.hi, clock.lo + clock_.lo);
-    step_.advance();
-    v_ = ode_.power(y_);
-    if (y_ > radius_ || y_ < 1 / radius_) {
-      change_frame();
-    } else {
-      set_omega();
-    }
-  }
-
-  void set_omega() noexcept { omega_ = p_ * std::abs(step_.derivative_at_start()) / y_ + q_ * ode_.b * v_ * v_; }
-
-  void change_frame() noexcept {
-    const double scale_back[2] = {1 / clock_scale_[0], 1 / clock_scale_[1]};  // powers of two
-    frame_start_ = frame_start_ +
-                   DoubleDouble{clock_.hi * scale_back[0] * scale_back[1], clock_.lo * scale_back[0] * scale_back[1]};
-    const std::int64_t exponent = frame_.clock_exponent();
-    frame_.move(objective, y_, v_);
-    h_ = Scaled{h_, frame_.clock_exponent() - exponent}.value();
-    y_ = v_ = 1.0;
-    y_rest_ = 0.0;  // part of a rounding, once in a frame
-    enter_frame();
-    if (!frame_.in_range()) status_ = Status::not_finite;
-  }
-
-  void enter_frame() noexcept {
-    ode_.a = frame_.a();
-    ode_.b = frame_.b();
-    clock_ = {0.0, 0.0};
-    // 2^clock_exponent may be out of range where its product with a time is not: two factors.
-    const int exponent = static_cast<int>(std::clamp<std::int64_t>(frame_.clock_exponent(), -2000, 2000));
-    clock_scale_[0] = std::ldexp(1.0, exponent / 2);
-    clock_scale_[1] = std::ldexp(1.0, exponent - exponent / 2);
-    step_.start(ode_(1.0));
-    ++evaluations_;
-    set_omega();
-  }
-
-  const RungeKuttaOptions& options_;
-  double depth_, p_, q_;
-  double radius_;
-  double lambda_, sigma2_;
-
-  Frame frame_;
-  FeatureOde<objective, Power> ode_;
-  ExplicitStep<Method> step_;
-  Controller controller_;
-
-  double y_ = 1.0, y_rest_ = 0.0;
-  double v_ = 1.0;                      // y^L
-  double omega_ = 0.0;                  // the natural rate at y
-  DoubleDouble frame_start_{0.0, 0.0};  // t at clock 0 of the frame
-  DoubleDouble clock_{0.0, 0.0};        // since then
-  double clock_scale_[2] = {1.0, 1.0};  // their product takes t to the clock
-  double h_ = 0.0;                      // the step to try next
-  double taken_ = 0.0;                  // the last one accepted, with
-  double increment_ = 0.0;              // what it adds to y
-  std::int64_t steps_ = 0, evaluations_ = 0;
-  Status status_ = Status::ok;
-};
 
 // What the solution of an ensemble needs, so that the choice of types below reads in one place.
 struct Problem {
@@ -283,29 +46,414 @@ struct Problem {
   std::int64_t* evaluations;
 };
 
+// How many values ahead of the last written one a row is fetched.
+constexpr std::size_t look_ahead = 128;
+
+// Hands out the features to the threads of a call.
+class Queue {
+ public:
+  explicit Queue(std::size_t size) noexcept : size_(size) {}
+
+  // The next piece [begin, end), empty when all are taken.
+  struct Piece {
+    std::size_t begin, end;
+  };
+  Piece take() noexcept {
+    const std::size_t begin = std::min(next_.fetch_add(piece, std::memory_order_relaxed), size_);
+    return {begin, std::min(begin + piece, size_)};
+  }
+
+ private:
+  static constexpr std::size_t piece = 16;
+
+  std::size_t size_;
+  std::atomic<std::size_t> next_{0};
+};
+
+// The row of times of a feature and that of its values: filled from the left, as the feature reaches its times.
+class Row {
+ public:
+  Row() = default;
+  Row(const double* times, double* values, std::size_t size) noexcept
+      : times_(times), values_(values), size_(size), finite_(size) {
+    while (finite_ > 0 && times[finite_ - 1] == infinity) --finite_;
+    fetch(0, look_ahead);
+  }
+
+  // The next time that steps can reach; infinity when there is none.
+  double next_time() const noexcept { return next_ < finite_ ? times_[next_] : infinity; }
+
+  // The times `ahead` places after the next one.
+  JEPA_ODE_INLINE Pack times(std::size_t ahead) const noexcept {
+    const std::size_t k = next_ + ahead;
+    return k + lanes <= size_ ? load(times_ + k) : load_first(times_ + k, k < size_ ? size_ - k : 0, infinity);
+  }
+
+  // Leaves the place of the next `count` values to be written by the caller.
+  double* skip(std::size_t count) noexcept {
+    double* const place = values_ + next_;
+    next_ += count;
+    return place;
+  }
+
+  // Brings what will be written soon into the cache: so many rows are written in turns that the processor does not see
+  // it coming.
+  void fetch(std::size_t begin, std::size_t end) const noexcept {
+    for (std::size_t k = next_ + begin; k < std::min(next_ + end, size_); k += 8) __builtin_prefetch(values_ + k, 1);
+  }
+
+  // Writes one value at all times up to t.
+  void fill_until(double t, double value) noexcept {
+    while (next_ < size_ && times_[next_] <= t) values_[next_++] = value;
+  }
+
+  // Writes one value at all other times, or all other finite times.
+  void fill(double value) noexcept { next_ = fill(value, size_); }
+  void fill_finite(double value) noexcept { next_ = fill(value, finite_); }
+
+  // A response beyond the range of a double was not reached.
+  void remove_infinities() noexcept {
+    std::replace_if(values_, values_ + next_, [](double value) { return !std::isfinite(value); }, nan);
+  }
+
+  bool complete() const noexcept { return next_ == size_; }
+
+ private:
+  std::size_t fill(double value, std::size_t end) noexcept {
+    std::fill(values_ + next_, values_ + std::max(next_, end), value);
+    return std::max(next_, end);
+  }
+
+  const double* times_ = nullptr;
+  double* values_ = nullptr;
+  std::size_t size_ = 0;
+  std::size_t finite_ = 0;  // times before the first infinite one
+  std::size_t next_ = 0;    // the first value not yet written
+};
+
+template <class Method, Objective objective, class Power>
+class Lanes {
+ public:
+  Lanes(const Problem& problem, const Power& power, Queue& queue)
+      : problem_(problem),
+        queue_(queue),
+        p_(exponents(objective, problem.depth).p),
+        q_(exponents(objective, problem.depth).q),
+        radius_(frame_radius(problem.depth)),
+        law_(objective, problem.depth, problem.options.rtol, problem.options.atol),
+        ode_{power} {}
+
+  void run(Interrupt& interrupt) {
+    for (std::size_t i = 0; i < width; ++i) enter(i);
+    for (unsigned count = 0;; ++count) {
+      settle();
+      if (busy_ == 0 || (count % 64 == 63 && interrupt.stop())) return;
+      advance();
+    }
+  }
+
+ private:
+  // One feature on its way.
+  struct Feature {
+    std::size_t index;
+    Row row;
+    Frame frame;
+    std::int64_t frames;  // that it has been in
+    Status status;
+  };
+
+  // Features that are done leave, others take their lanes.
+  void settle() noexcept {
+    const auto done = [this] {
+      const WideMask spent = wide(static_cast<double>(problem_.options.max_steps)) <= steps_;
+      return busy_ & (failed_ | bits(law_.at_rest(at_, response_) | spent | ~(next_time_ < wide(infinity))));
+    };
+    for (std::uint32_t lanes_done = done(); lanes_done != 0; lanes_done = done()) {
+      for (std::size_t i = 0; i < width; ++i) {
+        if ((lanes_done >> i & 1) == 0) continue;
+        leave(i);
+        enter(i);
+      }
+    }
+  }
+
+  void enter(std::size_t i) noexcept {
+    failed_ &= ~(1u << i);
+    if (piece_.begin == piece_.end) piece_ = queue_.take();
+    if (piece_.begin == piece_.end) {
+      busy_ &= ~(1u << i);
+      return;
+    }
+    busy_ |= 1u << i;
+    Feature& feature = features_[i];
+    feature.index = piece_.begin++;
+    const Ensemble& all = problem_.features;
+    const double eps = all.eps[feature.index];
+    if (!(eps == eps_)) {
+      start_ = Start(objective, problem_.depth, eps);
+      eps_ = eps;
+    }
+    feature.frame = Frame(start_, all.lambda[feature.index], all.sigma2[feature.index]);
+    feature.frames = 0;
+    feature.status = Status::ok;
+    const std::size_t n_times = problem_.n_times;
+    feature.row = Row(problem_.times + (problem_.row_per_feature ? feature.index * n_times : 0),
+                      problem_.w + feature.index * n_times, n_times);
+    feature.row.fill_until(0.0, feature.frame.response(1.0));  // eps, to the last bit
+    next_time_.set(i, feature.row.next_time());
+    steps_.set(i, 0.0);
+    start_time_.set(i, 0.0);
+    start_time_rest_.set(i, 0.0);
+    enter_frame(i);
+  }
+
+  // A frame begins at y = 1.
+  void enter_frame(std::size_t i) noexcept {
+    Feature& feature = features_[i];
+    const Frame& frame = feature.frame;
+    ++feature.frames;
+    ode_.a.set(i, frame.a());
+    ode_.b.set(i, frame.b());
+    at_.y.set(i, 1.0);
+    at_.v.set(i, 1.0);
+    at_.slope.set(i, frame.a() - frame.b());
+    at_.growth.set(i, frame.a());
+    at_.decay.set(i, frame.b());
+    y_rest_.set(i, 0.0);  // on a change of frames part of a rounding is lost
+    response_.set(i, frame.response());
+    clock_.set(i, 0.0);
+    clock_rest_.set(i, 0.0);
+    // 2^clock_exponent may be out of range where its product with a time is not: two factors.
+    const auto exponent = std::clamp<std::int64_t>(frame.clock_exponent(), -2000, 2000);
+    clock_scale_[0].set(i, Scaled::power_of_two(exponent / 2));
+    clock_scale_[1].set(i, Scaled::power_of_two(exponent - exponent / 2));
+    elapsed_before_.set(i, start_time_[i] * clock_scale_[0][i] * clock_scale_[1][i]);
+    longest_.set(i, infinity);
+    if (!frame.in_range()) fail(i, Status::not_finite);
+  }
+
+  void fail(std::size_t i, Status status) noexcept {
+    failed_ |= 1u << i;
+    features_[i].status = status;
+  }
+
+  void leave(std::size_t i) noexcept {
+    Feature& feature = features_[i];
+    Row& row = feature.row;
+    if ((failed_ >> i & 1) == 0 && row.next_time() < infinity) {
+      if ((bits(law_.at_rest(at_, response_)) >> i & 1) != 0) {
+        fill_row(feature, feature.frame.response(at_.v[i]));
+      } else {
+        fail(i, Status::max_steps);
+      }
+    }
+    if ((failed_ >> i & 1) == 0 && !row.complete()) {
+      const double value = limit(feature.index);
+      if (std::isfinite(value)) {
+        row.fill(value);
+      } else {
+        fail(i, Status::not_finite);
+      }
+    }
+    row.fill(nan);
+    if (feature.status == Status::not_finite) row.remove_infinities();
+    problem_.status[feature.index] = feature.status;
+    problem_.evaluations[feature.index] =
+        feature.frames + static_cast<std::int64_t>(steps_[i]) * static_cast<std::int64_t>(Method::stages);
+  }
+
+  // A response beyond the range of a double was not reached either (the fixed point rho^L may be one).
+  void fill_row(Feature& feature, double value) noexcept {
+    if (std::isfinite(value)) {
+      feature.row.fill_finite(value);
+    } else {
+      feature.status = Status::not_finite;
+      feature.row.fill(nan);
+    }
+  }
+
+  // Where a trajectory ends: w* = (lambda / sigma^2)^(L/q), or 0.
+  double limit(std::size_t feature) const noexcept {
+    const double lambda = problem_.features.lambda[feature], sigma2 = problem_.features.sigma2[feature];
+    if (lambda > 0) return exp(log_quotient(lambda, sigma2) * problem_.depth / q_).value();
+    return lambda <= 0 ? 0.0 : nan;
+  }
+
+  // A step of all lanes.
+  void advance() noexcept {
+    const Wide tolerance = law_.tolerance(at_, response_, elapsed_before_ + clock_);
+    const Wide h = min(law_.step(at_, tolerance), longest_);
+    const Wide increment = step_.take(ode_, at_.y, at_.slope, h);
+    const Wide total = y_rest_ + increment;
+    const Wide y = at_.y + total;
+    const Point end = ode_.at(y);
+    const WideMask small = step_.errs_within(law_.largest_estimate(at_, tolerance), h, end.slope);
+    const WideMask sound = (wide(0.0) < y) & (y < wide(infinity)) & ~law_.crosses(at_, end, tolerance);
+    const WideMask taken = sound & small;
+    steps_ = 1.0 + steps_;
+
+    const std::uint32_t reached = busy_ & bits(taken & (clock_ahead(next_time_) <= h));
+    if (reached != 0) write(reached, Hermite<StepConstants<Method>::derivatives>(at_, end, increment, p_, q_, h), h);
+
+    y_rest_ = select(taken, total - (y - at_.y), y_rest_);
+    advance_clock(select(taken, h, wide(0.0)));
+    at_.y = select(taken, end.y, at_.y);
+    at_.v = select(taken, end.v, at_.v);
+    at_.slope = select(taken, end.slope, at_.slope);
+    at_.growth = select(taken, end.growth, at_.growth);
+    at_.decay = select(taken, end.decay, at_.decay);
+    longest_ = wide(infinity);
+    if ((busy_ & ~bits(taken)) != 0) reject(busy_ & ~bits(taken), h, sound);
+    const std::uint32_t strayed = busy_ & bits(wide(radius_) < at_.y | at_.y < wide(1 / radius_));
+    if (strayed != 0) change_frames(strayed);
+  }
+
+  // How far ahead of the present time t is, on the frame's clock.
+  JEPA_ODE_INLINE Wide clock_ahead(Wide t) const noexcept {
+    const Wide since_start = ((t - start_time_) - start_time_rest_) * clock_scale_[0] * clock_scale_[1];
+    return (since_start - clock_) - clock_rest_;
+  }
+
+  JEPA_ODE_INLINE Pack clock_ahead(Pack t, std::size_t i) const noexcept {
+    const Pack since_start = ((t - start_time_[i]) - start_time_rest_[i]) * clock_scale_[0][i] * clock_scale_[1][i];
+    return (since_start - clock_[i]) - clock_rest_[i];
+  }
+
+  JEPA_ODE_INLINE void advance_clock(Wide h) noexcept {
+    const Wide sum = clock_ + h;
+    const Wide h_part = sum - clock_;
+    const Wide rest = ((clock_ - (sum - h_part)) + (h - h_part)) + clock_rest_;
+    clock_ = sum + rest;
+    clock_rest_ = rest - (clock_ - sum);
+  }
+
+  // Writes the values at the times that the step of length h has reached. First the times are sought, then the values
+  // computed: how many packs of them a lane has is not predictable, but a list of packs is.
+  template <class Interpolant>
+  JEPA_ODE_INLINE void write(std::uint32_t reached, const Interpolant& values, Wide h) noexcept {
+    const Wide inverse = 1.0 / h;
+    while (reached != 0) {
+      std::size_t count = 0;
+      for (std::uint32_t rest = reached; rest != 0; rest &= rest - 1) {
+        const auto i = static_cast<std::size_t>(__builtin_ctz(rest));
+        count = seek(i, h[i], inverse[i], count, reached);
+      }
+      for (std::size_t k = 0; k < count; ++k) write(outputs_[k], values);
+    }
+  }
+
+  // Some values of one feature, at neighbouring times.
+  struct Output {
+    Pack theta;
+    double* place;
+    std::uint32_t lane, count;
+  };
+
+  // Lists up to two packs of times that lane i has reached; removes the lane from `reached` if these were all.
+  JEPA_ODE_INLINE std::size_t seek(std::size_t i, double h, double inverse, std::size_t listed,
+                                   std::uint32_t& reached) noexcept {
+    Row& row = features_[i].row;
+    const Pack near = clock_ahead(row.times(0), i), far = clock_ahead(row.times(lanes), i);
+    const auto near_count = static_cast<std::uint32_t>(__builtin_popcount(bits(near <= h)));
+    const auto far_count = static_cast<std::uint32_t>(__builtin_popcount(bits(far <= h)));
+    outputs_[listed] = {near * inverse, row.skip(near_count), static_cast<std::uint32_t>(i), near_count};
+    listed += near_count != 0;
+    outputs_[listed] = {far * inverse, row.skip(far_count), static_cast<std::uint32_t>(i), far_count};
+    listed += far_count != 0;
+    row.fetch(look_ahead, look_ahead + 16);
+    next_time_.set(i, row.next_time());
+    reached &= ~(static_cast<std::uint32_t>(far_count < lanes) << i);
+    return listed;
+  }
+
+  template <class Interpolant>
+  JEPA_ODE_INLINE void write(const Output& output, const Interpolant& values) noexcept {
+    const std::size_t i = output.lane;
+    const Frame& frame = features_[i].frame;
+    const Pack v = ode_.power(at_.y[i] + values.increment(i, output.theta));
+    if (frame.plain()) {
+      store_first(output.place, frame.response() * v, output.count);
+      return;
+    }
+    for (std::size_t k = 0; k < output.count; ++k) {
+      output.place[k] = frame.response(v[k]);
+      if (!std::isfinite(output.place[k])) fail(i, Status::not_finite);
+    }
+  }
+
+  void reject(std::uint32_t rejected, Wide h, WideMask sound) noexcept {
+    for (std::size_t i = 0; i < width; ++i) {
+      if ((rejected >> i & 1) == 0) continue;
+      const bool finite = (bits(sound) >> i & 1) != 0;
+      longest_.set(i, h[i] * (finite ? 0.5 : 0.2));
+      if (!(h[i] * law_.rate(at_)[i] > smallest_change)) {
+        fail(i, finite ? Status::step_too_small : Status::not_finite);
+      }
+    }
+  }
+
+  void change_frames(std::uint32_t strayed) noexcept {
+    for (std::size_t i = 0; i < width; ++i) {
+      if ((strayed >> i & 1) == 0) continue;
+      const double scale_back[2] = {1 / clock_scale_[0][i], 1 / clock_scale_[1][i]};  // powers of two
+      const DoubleDouble start =
+          DoubleDouble{start_time_[i], start_time_rest_[i]} +
+          DoubleDouble{clock_[i] * scale_back[0] * scale_back[1], clock_rest_[i] * scale_back[0] * scale_back[1]};
+      start_time_.set(i, start.hi);
+      start_time_rest_.set(i, start.lo);
+      features_[i].frame.move(objective, at_.y[i], at_.v[i]);
+      enter_frame(i);
+    }
+  }
+
+  const Problem& problem_;
+  Queue& queue_;
+  double p_, q_;
+  double radius_;
+  StepLaw<Method> law_;
+
+  Queue::Piece piece_{0, 0};  // features that wait for a lane
+  double eps_ = nan;          // that of start_
+  Start start_;
+
+  std::uint32_t busy_ = 0, failed_ = 0;  // a bit for each lane
+  std::array<Feature, width> features_;
+  std::array<Output, 2 * width + 1> outputs_;
+
+  FeatureOde<objective, Power> ode_;
+  ExplicitStep<Method> step_;
+  Point at_{};
+  Wide y_rest_{};                          // what a rounding of y left
+  Wide response_{};                        // w = response y^L
+  Wide clock_{}, clock_rest_{};            // time in the frame
+  Wide start_time_{}, start_time_rest_{};  // t at clock 0 of the frame
+  Wide clock_scale_[2]{};                  // their product takes t to the clock
+  Wide elapsed_before_{};                  // start_time_ on the clock
+  Wide next_time_{};                       // the next requested t
+  Wide longest_{};                         // a bound of the next step: after a rejected one
+  Wide steps_{};                           // so far, rejected ones included
+};
+
 template <class Method, Objective objective, class Power>
 void solve(const Problem& problem, const Power& power, unsigned threads, Interrupt& interrupt) {
-  const Ensemble& features = problem.features;
-  parallel_for(features.size, 16, threads, interrupt, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t i = begin; i < end; ++i) {
-      Trajectory<Method, objective, Power> trajectory(power, problem.depth, features.lambda[i], features.sigma2[i],
-                                                      features.eps[i], problem.options);
-      const double* const times = problem.times + (problem.row_per_feature ? i * problem.n_times : 0);
-      trajectory.solve(times, problem.n_times, interrupt, problem.w + i * problem.n_times);
-      problem.status[i] = trajectory.status();
-      problem.evaluations[i] = trajectory.evaluations();
-    }
+  Queue queue(problem.features.size);
+  parallel_for(threads, 1, threads, interrupt, [&](std::size_t, std::size_t) {
+    Lanes<Method, objective, Power>(problem, power, queue).run(interrupt);
   });
 }
 
 template <class Method, Objective objective>
 void solve(const Problem& problem, unsigned threads, Interrupt& interrupt) {
   constexpr double largest_whole = 1024;
-  if (problem.depth == std::floor(problem.depth) && problem.depth <= largest_whole) {
-    solve<Method, objective>(problem, WholePower(static_cast<unsigned>(problem.depth)), threads, interrupt);
-  } else {
-    solve<Method, objective>(problem, RealPower(problem.depth), threads, interrupt);
+  const double depth = problem.depth;
+  if (depth == 1) return solve<Method, objective>(problem, FixedPower<1>{}, threads, interrupt);
+  if (depth == 2) return solve<Method, objective>(problem, FixedPower<2>{}, threads, interrupt);
+  if (depth == 3) return solve<Method, objective>(problem, FixedPower<3>{}, threads, interrupt);
+  if (depth == 4) return solve<Method, objective>(problem, FixedPower<4>{}, threads, interrupt);
+  if (depth == std::floor(depth) && depth <= largest_whole) {
+    return solve<Method, objective>(problem, WholePower(static_cast<unsigned>(depth)), threads, interrupt);
   }
+  return solve<Method, objective>(problem, RealPower(depth), threads, interrupt);
 }
 
 template <class Method>

@@ -15,6 +15,9 @@
 #include <immintrin.h>
 #endif
 
+// For what is called from one loop alone and long: a call would pass its packs through memory.
+#define JEPA_ODE_INLINE inline __attribute__((always_inline))
+
 namespace jepa_ode {
 
 #if defined(__AVX512F__)
@@ -36,6 +39,26 @@ inline Pack load(const double* from) noexcept {
 }
 
 inline void store(double* to, Pack x) noexcept { std::memcpy(to, &x, sizeof x); }
+
+// The first `count` lanes from and to memory, no byte beyond them. Lanes not loaded are `other`.
+inline Pack load_first(const double* from, std::size_t count, double other) noexcept {
+  Pack x = other - Pack{};
+  for (std::size_t i = 0; i < lanes; ++i) {
+    if (i < count) x[i] = from[i];
+  }
+  return x;
+}
+
+inline void store_first(double* to, Pack x, std::size_t count) noexcept {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_pd(to, static_cast<__mmask8>((1u << count) - 1), x);
+#else
+  if (count == lanes) return store(to, x);
+  for (std::size_t i = 0; i < lanes; ++i) {
+    if (i < count) to[i] = x[i];
+  }
+#endif
+}
 
 inline Pack pack(double x) noexcept { return x - Pack{}; }
 
@@ -132,12 +155,10 @@ inline void store(float* to, Pack x) noexcept {
 inline void load_rows(const double* table, IntPack row, Pack (&columns)[8]) noexcept {
 #if defined(__AVX512F__)
   // Rows 0 and 2, 1 and 3, ... side by side: their halves then need two shuffles a column and not three.
-  std::int64_t at[lanes];
-  std::memcpy(at, &row, sizeof at);  // extracting each would take as many shuffles as the transposition
   for (std::size_t half = 0; half < 8; half += 4) {
     const auto pair = [&](std::size_t i) noexcept {
-      const __m512d low = _mm512_castpd256_pd512(_mm256_loadu_pd(table + 8 * at[i] + half));
-      return _mm512_insertf64x4(low, _mm256_loadu_pd(table + 8 * at[i + 2] + half), 1);
+      const __m512d low = _mm512_castpd256_pd512(_mm256_loadu_pd(table + 8 * row[i] + half));
+      return _mm512_insertf64x4(low, _mm256_loadu_pd(table + 8 * row[i + 2] + half), 1);
     };
     const __m512d r02 = pair(0), r13 = pair(1), r46 = pair(4), r57 = pair(5);
     const __m512d a = _mm512_unpacklo_pd(r02, r13), b = _mm512_unpackhi_pd(r02, r13);
@@ -185,20 +206,22 @@ inline IntPack to_int(Pack k) noexcept {
 // x * 2^n where both are normal numbers; n is a whole number.
 inline Pack ldexp(Pack x, Pack n) noexcept { return from_bits(bits_of(x) + (to_int(n) << 52)); }
 
-inline bool any(Mask mask) noexcept {
+// One bit for each lane of a comparison, that of lane 0 the lowest.
+inline unsigned bits(Mask mask) noexcept {
 #if defined(__AVX512F__)
-  return _mm512_movepi64_mask(reinterpret_cast<__m512i>(mask)) != 0;
+  return _mm512_movepi64_mask(reinterpret_cast<__m512i>(mask));
 #elif defined(__AVX2__)
-  return _mm256_movemask_pd(reinterpret_cast<Pack>(mask)) != 0;
+  return static_cast<unsigned>(_mm256_movemask_pd(reinterpret_cast<Pack>(mask)));
 #elif defined(__SSE2__)
-  return _mm_movemask_pd(reinterpret_cast<Pack>(mask)) != 0;
+  return static_cast<unsigned>(_mm_movemask_pd(reinterpret_cast<Pack>(mask)));
 #else
-  for (std::size_t i = 0; i < lanes; ++i) {
-    if (mask[i] != 0) return true;
-  }
-  return false;
+  unsigned set = 0;
+  for (std::size_t i = 0; i < lanes; ++i) set |= mask[i] != 0 ? 1u << i : 0u;
+  return set;
 #endif
 }
+
+inline bool any(Mask mask) noexcept { return bits(mask) != 0; }
 
 inline bool all(Mask mask) noexcept { return !any(~mask); }
 

@@ -56,6 +56,12 @@ struct Tsit5 {
   };
 
   static double estimate(const double (&difference)[1]) noexcept { return std::abs(difference[0]); }
+
+  // estimate(difference) <= bound
+  template <class Real>
+  static inline auto within(const Real (&difference)[1], Real bound) noexcept {
+    return abs(difference[0]) <= bound;
+  }
 };
 
 // The method of order 8(5,3) of Dormand and Prince in the form of E. Hairer and G. Wanner's code DOP853: Hairer,
@@ -160,6 +166,14 @@ struct Dop853 {
     const double fine = difference[0] * difference[0];
     const double coarse = difference[1] * difference[1];
     return fine == 0 ? 0.0 : fine / std::sqrt(fine + 0.01 * coarse);
+  }
+
+  // estimate(difference) <= bound, without root and quotient
+  template <class Real>
+  static inline auto within(const Real (&difference)[2], Real bound) noexcept {
+    const Real fine = difference[0] * difference[0];
+    const Real coarse = difference[1] * difference[1];
+    return fine * fine <= (bound * bound) * (fine + 0.01 * coarse);
   }
 };
 
