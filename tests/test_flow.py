@@ -195,7 +195,9 @@ def test_aligned_start_follows_the_scalar_theory(name, depth, rotated, method):
     eps = 0.02
     end = 3 * jo.critical_time(spec, name, depth=depth, eps=eps, fraction=0.9).max()
     t = np.concatenate([[0.0], np.geomspace(end / 300, end, 40)])
-    exact, status = engine.solve_exact(spec.lam, spec.sigma2, np.full(5, eps), float(depth), int(name == "mae"), t, 1)
+    exact = np.empty((5, t.size))
+    start = np.full(5, eps)
+    status = engine.solve_exact(spec.lam, spec.sigma2, start, float(depth), int(name == "mae"), t, 1, exact)
     assert not status.any()
     net = jo.LinearNetwork.balanced(5, depth, eps, rng=depth)
     flow = jo.gradient_flow(net, cov, name, t=t, features=along(basis), method=method, **TIGHT)
@@ -237,7 +239,8 @@ def test_features_default_to_those_of_the_covariances():
 def test_error_follows_the_tolerance(method):
     spec, cov, basis = aligned_data(4, rotated=True)
     t = np.geomspace(5, 500, 30)
-    exact, _ = engine.solve_exact(spec.lam, spec.sigma2, np.full(4, 0.1), 2.0, 0, t, 1)
+    exact = np.empty((4, t.size))
+    engine.solve_exact(spec.lam, spec.sigma2, np.full(4, 0.1), 2.0, 0, t, 1, exact)
     net = jo.LinearNetwork.balanced(4, 2, 0.1)
     for rtol in (1e-3, 1e-5, 1e-7, 1e-9, 1e-11):
         flow = jo.gradient_flow(net, cov, "jepa", t=t, method=method, rtol=rtol, atol=rtol / 100, features=along(basis))

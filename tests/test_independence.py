@@ -32,7 +32,8 @@ def responses(
     code = 0 if objective == "jepa" else 1
     columns = [np.ascontiguousarray(column, dtype=np.float64) for column in features]
     if method == "exact":
-        w, status = engine.solve_exact(*columns, depth, code, T, threads)
+        w = np.empty((columns[0].size, T.size))
+        status = engine.solve_exact(*columns, depth, code, T, threads, w)
     else:
         w, status, _ = engine.solve_runge_kutta(*columns, depth, code, T, method, 1e-6, 0.0, 100_000, threads)
     return w, status

@@ -1,4 +1,6 @@
 // The exact solution: responses, times and fixed points of an ensemble of features.
+#include <stdexcept>
+
 #include "bindings.hpp"
 #include "jepa_ode/exact.hpp"
 #include "jepa_ode/feature_curve.hpp"
@@ -16,28 +18,39 @@ Ensemble ensemble(const Array& lambda, const Array& sigma2, const Array& eps) {
 
 Objective objective_of(int code) { return code == 0 ? Objective::jepa : Objective::mae; }
 
-py::tuple solve(const Array& lambda, const Array& sigma2, const Array& eps, double depth, int objective, const Array& t,
-                unsigned threads) {
+// Fills w, the responses [n, m], which Python has allocated: float64 or float32.
+py::array_t<std::int8_t> solve(const Array& lambda, const Array& sigma2, const Array& eps, double depth, int objective,
+                               const Array& t, unsigned threads, py::array w) {
   const auto curve = ExactCurve::of(objective_of(objective), depth);
   const bool row_per_feature = t.ndim() == 2;
-  const py::ssize_t n_times = t.shape(t.ndim() - 1);
-  Array w({lambda.size(), n_times});
-  py::array_t<std::int8_t> status(lambda.size());
-  static_assert(sizeof(Status) == sizeof(std::int8_t));
+  const auto n_times = static_cast<std::size_t>(t.shape(t.ndim() - 1));
+  if (w.ndim() != 2 || w.shape(0) != lambda.size() || w.shape(1) != t.shape(t.ndim() - 1) ||
+      !(w.flags() & py::array::c_style)) {
+    throw std::invalid_argument("out does not hold one response per feature and time");
+  }
   const Ensemble features = ensemble(lambda, sigma2, eps);
   const double* times = t.data();
-  double* out = w.mutable_data();
+  py::array_t<std::int8_t> status(lambda.size());
+  static_assert(sizeof(Status) == sizeof(std::int8_t));
   Status* codes = reinterpret_cast<Status*>(status.mutable_data());
-  run_without_gil([&](Interrupt& interrupt) {
-    solve_exact(*curve, features, times, static_cast<std::size_t>(n_times), row_per_feature, threads, interrupt, out,
-                codes);
-  });
-  return py::make_tuple(w, status);
+  const auto run = [&](auto* out) {
+    run_without_gil([&](Interrupt& interrupt) {
+      solve_exact(*curve, features, times, n_times, row_per_feature, threads, interrupt, out, codes);
+    });
+  };
+  if (w.dtype().num() == py::dtype::num_of<float>()) {
+    run(static_cast<float*>(w.mutable_data()));
+  } else if (w.dtype().num() == py::dtype::num_of<double>()) {
+    run(static_cast<double*>(w.mutable_data()));
+  } else {
+    throw std::invalid_argument("out is neither float64 nor float32");
+  }
+  return status;
 }
 
 std::tuple<Array, Array, Array, Array> sensitivity(const Array& lambda, const Array& sigma2, const Array& eps,
                                                    double depth, int objective, const Array& t, unsigned threads) {
-  const MasterCurve curve = master_curve(objective, depth);
+  const MasterCurve curve(objective_of(objective), depth);
   const bool row_per_feature = t.ndim() == 2;
   const py::ssize_t n_times = t.shape(t.ndim() - 1);
   const auto array = [&] { return Array({lambda.size(), n_times}); };
@@ -88,7 +101,8 @@ Array fixed(const Array& lambda, const Array& sigma2, double depth, int objectiv
 void bind_master_curve(py::module_& module) {
   module.def("solve_exact", &solve, py::arg("lam").noconvert(), py::arg("sigma2").noconvert(),
              py::arg("eps").noconvert(), py::arg("depth"), py::arg("objective"), py::arg("t").noconvert(),
-             py::arg("threads"), "Responses [n, m] and statuses [n] by the master curve (THEORY.md 3).");
+             py::arg("threads"), py::arg("out").noconvert(),
+             "Writes the responses into out [n, m], float64 or float32; returns statuses [n] (THEORY.md 3).");
   module.def("sensitivity", &sensitivity, py::arg("lam").noconvert(), py::arg("sigma2").noconvert(),
              py::arg("eps").noconvert(), py::arg("depth"), py::arg("objective"), py::arg("t").noconvert(),
              py::arg("threads"), "Derivatives [n, m] of the responses with respect to lam, sigma2, eps and t.");

@@ -92,17 +92,23 @@ class Sensitivity(FrozenArrays):
 def sensitivity(solution: Solution, threads: int | None) -> Sensitivity:
     """Differentiate the exact solution of what `solution` solves: `Solution.sensitivity`."""
     require_plain(solution.objective, "sensitivity")
+    if solution.v0 is not None:
+        raise ValueError("sensitivity holds for a balanced start only (v0=None): others have no closed form")
     equation = feature_equation(solution.objective, solution.depth, solution.time_unit)
+    schedule = solution.schedule
+    clock = solution.t if schedule is None else schedule.elapsed(solution.t)
     lam, sigma2, eps, t = engine.sensitivity(
         solution.spectrum.lam,
         solution.spectrum.sigma2,
         solution.eps,
         equation.depth,
         equation.code,
-        solution.t / equation.unit,
+        clock / equation.unit,
         as_threads(threads),
     )
     t /= equation.unit
+    if schedule is not None:  # dw/dt = dw/dtheta s(t), where theta is the elapsed schedule
+        t *= schedule(solution.t)
     for array in (lam, sigma2, eps, t):
         array.flags.writeable = False
     return Sensitivity(lam, sigma2, eps, t, solution)

@@ -35,7 +35,8 @@ class Solution(FrozenArrays):
     t : array [m] or [n, m]
         The times asked for, in ``time_unit``.
     w : array [n, m]
-        Encoder response ``w_i`` of feature ``i`` at each time; NaN where it was not reached.
+        Encoder response ``w_i`` of feature ``i`` at each time; NaN where it was not reached. float64, or float32 if so
+        asked for.
     status : int8 array [n]
         How each feature ended, a `Status`: 0 (OK) where every time was reached within tolerance.
     message : str
@@ -140,6 +141,7 @@ class Solution(FrozenArrays):
             max_steps=self.max_steps,
             v0=self.v0,
             schedule=self.schedule,
+            dtype=self.w.dtype,
         )
 
     def critical_time(self, fraction: float = 0.5) -> FloatArray:

@@ -54,6 +54,8 @@ def solve(
     v0: Any = None,
     schedule: Schedule | None = None,
     max_steps: int = 1_000_000,
+    out: npt.NDArray[Any] | None = None,
+    dtype: npt.DTypeLike | None = None,
 ) -> Solution:
     r"""Solve the feature equations: how the encoder's response to each feature grows or decays (THEORY.md 2).
 
@@ -92,6 +94,13 @@ def solve(
     max_steps : int, default 1_000_000
         Steps, rejected ones included, that one feature may take. One that needs more ends with status MAX_STEPS and NaN
         at the times it did not reach; its neighbours are not affected.
+    out : array of shape [n, m], optional
+        Where the responses go: float64 or float32, C-contiguous and writeable. ``sol.w`` is then a read-only view of it;
+        whoever writes to ``out`` later changes the solution. Memory that was used before saves the time in which the
+        system hands out pages, about half of the whole for the exact method.
+    dtype : float64 or float32, optional
+        Of ``sol.w``; None is that of ``out``, or else float64. Everything is computed in float64 and rounded once. A
+        response too large for float32 is NaN, with status NOT_FINITE.
 
     Returns
     -------
@@ -119,11 +128,11 @@ def solve(
 
     **Layer systems.** Moving average, weight decay, no stop-gradient and a start that is not balanced have no closed
     form: each feature is a system of encoder layer ``a`` (``w = |a|^L``), predictor ``v`` and, with a moving average,
-    target layer ``b`` (THEORY.md 2). ``sol.predictor`` and ``sol.target`` hold ``v`` and ``b``. Their tolerances are those
-    that ``w`` needs, ``rtol/L`` of ``a``, of ``b`` and of the larger of ``|v|`` and ``|a|``; a response that
-    falls below 1e-200 and returns ends with status STEP_TOO_SMALL. Where steps turn stiff (a moving average that follows closely, a slow drift, convergence) the L-stable Rosenbrock
-    method Rodas5P takes over from either method. Without a balanced start ``a`` may change sign at depths below
-    2, where ``a^L`` stands for ``a |a|^(L-1)``.
+    target layer ``b`` (THEORY.md 2). ``sol.predictor`` and ``sol.target`` hold ``v`` and ``b``. Their tolerances are
+    those that ``w`` needs, ``rtol/L`` of ``a``, of ``b`` and of the larger of ``|v|`` and ``|a|``; a response that falls
+    below 1e-200 and returns ends with status STEP_TOO_SMALL. Where steps turn stiff (a moving average that follows
+    closely, a slow drift, convergence) the L-stable Rosenbrock method Rodas5P takes over from either method. Without a
+    balanced start ``a`` may change sign at depths below 2, where ``a^L`` stands for ``a |a|^(L-1)``.
 
     Steps do not depend on ``t``: more times do not change the values at the old ones, and a feature's values do not
     depend on its neighbours, bit for bit. A feature that has come to rest takes no more steps, so horizons may be long.
@@ -174,18 +183,23 @@ def solve(
     # Rounding may turn the order of two times that a schedule leaves almost equal; engines rely on it.
     theta = times if clock is None else np.maximum.accumulate(clock.elapsed(times), axis=-1)
     theta = theta / equation.unit
+    w = _as_output(out, dtype, (n, times.shape[-1]), {"t": times, "eps": start})
     v: FloatArray | None = None
     b: FloatArray | None = None
     features = (spec.lam, spec.sigma2, start, equation.depth, equation.code, theta)
     if not closed:
-        w, v, b, status, nfev = _solve_layers(
+        responses, v, b, status, nfev = _solve_layers(
             spec, objective, start, predictor, equation, theta, method, rtol, atol, max_steps, workers
         )
     elif method == "exact":
-        w, status = engine.solve_exact(*features, workers)
+        status = engine.solve_exact(*features, workers, w)
         nfev = np.zeros(n, dtype=np.int64)
     else:
-        w, status, nfev = engine.solve_runge_kutta(*features, method, rtol, atol, max_steps, workers)
+        responses, status, nfev = engine.solve_runge_kutta(*features, method, rtol, atol, max_steps, workers)
+    if method != "exact":
+        w = _store(responses, w, out is None, status)
+    if out is not None:
+        w = w.view()  # the caller's array stays writeable
     for array in (w, status, nfev, v, b):
         if array is not None:
             array.flags.writeable = False
@@ -280,6 +294,40 @@ def _as_method(method: Any, closed: bool) -> str:
             "only; method='dop853', the default for all others, solves this one"
         )
     return chosen
+
+
+def _as_output(out: Any, dtype: Any, shape: tuple[int, int], inputs: dict[str, FloatArray]) -> npt.NDArray[Any]:
+    """Return the array that the responses go to, the caller's or a new one."""
+    if dtype is not None and np.dtype(dtype) not in (np.dtype(np.float64), np.dtype(np.float32)):
+        raise TypeError(f"dtype must be float64 or float32, got {np.dtype(dtype)}")
+    if out is None:
+        return np.empty(shape, dtype=np.float64 if dtype is None else dtype)
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+    if out.dtype not in (np.dtype(np.float64), np.dtype(np.float32)):
+        raise TypeError(f"out must hold float64 or float32, got {out.dtype}")
+    if dtype is not None and np.dtype(dtype) != out.dtype:
+        raise ValueError(f"out holds {out.dtype} but dtype is {np.dtype(dtype)}; leave one of them away")
+    if out.shape != shape:
+        raise ValueError(f"out must have shape {shape}, one response per feature and time, got {out.shape}")
+    if not out.flags.c_contiguous or not out.flags.writeable:
+        raise ValueError("out must be C-contiguous and writeable: numpy.empty makes such an array")
+    for name, array in inputs.items():
+        if np.may_share_memory(out, array):
+            raise ValueError(f"out overlaps {name}: responses would overwrite it while it is read")
+    return out
+
+
+def _store(responses: FloatArray, w: npt.NDArray[Any], fresh: bool, status: npt.NDArray[np.int8]) -> npt.NDArray[Any]:
+    """Return integrated responses in the array and type that was asked for."""
+    if fresh and w.dtype == responses.dtype:
+        return responses
+    with np.errstate(over="ignore"):
+        w[...] = responses
+    lost = np.isinf(w)
+    w[lost] = np.nan
+    status[lost.any(axis=1)] = engine.Status.NOT_FINITE
+    return w
 
 
 def _as_rtol(rtol: Any) -> float:

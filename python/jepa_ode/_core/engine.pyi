@@ -93,7 +93,8 @@ def solve_exact(
     objective: int,
     t: numpy.typing.NDArray[numpy.float64],
     threads: int,
-) -> tuple[typing.Any, ...]: ...
+    out: numpy.ndarray,
+) -> numpy.typing.NDArray[numpy.int8]: ...
 def solve_layers(
     lam: numpy.typing.NDArray[numpy.float64],
     sigma2: numpy.typing.NDArray[numpy.float64],
