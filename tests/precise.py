@@ -269,7 +269,7 @@ def _inverse(
             low = x
         step = (t - elapsed) * velocity(u, lam, sigma2, p, q) / derivative(u)
         x += step
-        noise = mp.mpf(10) ** 15 * mp.eps * (1 + abs(x) + (mp.exp(x) if lam > 0 else 0))  # of x, from that of u
+        noise = mp.mpf(10) ** 28 * mp.eps * (1 + abs(x) + (mp.exp(x) if lam > 0 else 0))  # of x, from that of u
         if abs(step) < max(noise, mp.sqrt(mp.eps) * min(1, mp.mpf(10) ** 10 * abs(x - first))):
             return inverse(x)
     raise AssertionError("the reference did not converge")
