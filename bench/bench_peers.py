@@ -1,0 +1,193 @@
+"""How fast are the feature solvers beside the solvers that a Python user could pick, at the same measured error?
+
+Workload W1 (workload.py). Each solver gets the loosest tolerance with which its largest relative error of ``w`` over all
+features and times meets the target; then all are timed in one run, in turns, on one CPU, compilation excluded, fresh arrays.
+The ratios are of medians: this package's exact solution, and the best of its Runge-Kutta methods, beside each peer.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import measure
+import peers
+from workload import (
+    RUNGE_KUTTA,
+    SMALLEST_RTOL,
+    TARGETS,
+    W1,
+    Array,
+    Workload,
+    checked_exact,
+    error,
+    solve,
+    tuned,
+    workload,
+)
+
+Record = dict[str, Any]
+EXACT = "jepa_ode exact"
+OURS = {EXACT: "exact", **{f"jepa_ode {method}": method for method in RUNGE_KUTTA}}
+
+
+def bound(run: Callable[[float], Array], rtol: float) -> Callable[[], Array]:
+    """Return the run at one tolerance."""
+    return lambda: run(rtol)
+
+
+def our_run(work: Workload, method: str) -> Callable[[float], Array]:
+    """Return a run of this package's method."""
+    return lambda rtol: solve(work, method, rtol)
+
+
+def compare(work: Workload, packages: tuple[str, ...], rounds: int, budget: float) -> list[Record]:
+    """Return a record for each solver and target: tolerance, measured error, median time, ratios."""
+    exact = checked_exact(work)
+    found, missing = peers.peers(work, packages)
+    runs = {name: (our_run(work, method), SMALLEST_RTOL) for name, method in OURS.items()}
+    runs |= {peer.name: (peer.run, peers.SMALLEST_RTOL) for peer in found}
+    records: list[Record] = []
+    for target in TARGETS:
+        tolerances: dict[str, float] = {}
+        errors: dict[str, float] = {}
+        for name, (run, smallest) in runs.items():
+            if name == EXACT:
+                tolerances[name], errors[name] = 1e-8, error(run(1e-8), solve(work, "dop853", SMALLEST_RTOL))
+                continue
+            tolerances[name], errors[name] = tuned(run, exact, target, smallest)
+        able = {name: bound(runs[name][0], rtol) for name, rtol in tolerances.items() if rtol == rtol}
+        times = measure.in_turns(able, rounds, budget)
+        median = measure.medians(times)
+        best = min((median[name] for name in OURS if name != EXACT and name in median), default=float("nan"))
+        for name in runs:
+            time = median.get(name, float("nan"))
+            records.append(
+                {
+                    "case": str(work.case),
+                    "features": len(work.spec),
+                    "target": target,
+                    "solver": name,
+                    "rtol": tolerances[name],
+                    "error": errors[name],
+                    "milliseconds": 1e3 * time,
+                    "rounds": len(times.get(name, ())),
+                    "peer / exact": time / median[EXACT],
+                    "peer / best Runge-Kutta": time / best,
+                    "note": "" if name in able else f"no tolerance meets {target:g}; best error {errors[name]:.1e}",
+                }
+            )
+            show(records[-1])
+        for package, reason in missing.items():
+            records.append({"case": str(work.case), "target": target, "solver": package, "note": f"missing: {reason}"})
+            show(records[-1])
+    return records
+
+
+def show(record: Record) -> None:
+    """Print a record as a line, at once."""
+    head = f"{record['case']:<17} {record['target']:6.0e}  {record['solver']:<40}"
+    if record["note"]:
+        print(f"{head} {record['note']}", flush=True)
+        return
+    print(
+        f"{head} rtol {record['rtol']:7.1e}  error {record['error']:7.1e}  {record['milliseconds']:9.2f} ms "
+        f"({record['rounds']} rounds)  {record['peer / exact']:7.1f} x exact  "
+        f"{record['peer / best Runge-Kutta']:6.2f} x best Runge-Kutta",
+        flush=True,
+    )
+
+
+def tables(records: Sequence[Record]) -> str:
+    """Return the milliseconds of all solvers and the ratios to the fastest peer, as Markdown."""
+    cases = list(dict.fromkeys(record["case"] for record in records))
+    by_key = {(r["solver"], r["case"], r["target"]): r for r in records}
+    names = list(dict.fromkeys(record["solver"] for record in records))
+
+    def cell(name: str, case: str, target: float) -> str:
+        record = by_key.get((name, case, target))
+        if record is None or "milliseconds" not in record:
+            return "missing"
+        return measure.number(record["milliseconds"])
+
+    def fastest(case: str, target: float) -> Record | None:
+        """Return the record of the fastest peer."""
+        able = [
+            r
+            for r in records
+            if r["case"] == case and r["target"] == target and r["solver"] not in OURS and r.get("milliseconds", 0) > 0
+        ]
+        return min(able, key=lambda r: r["milliseconds"], default=None)
+
+    def ratios(case: str, column: str) -> str:
+        values = []
+        for target in TARGETS:
+            record = fastest(case, target)
+            values.append(measure.number(float(record[column]), 2) if record else "-")
+        return " / ".join(values)
+
+    rows = [[name, *(" / ".join(cell(name, case, target) for target in TARGETS) for case in cases)] for name in names]
+    rows.append(["fastest peer / exact", *(ratios(case, "peer / exact") for case in cases)])
+    rows.append(["fastest peer / best Runge-Kutta", *(ratios(case, "peer / best Runge-Kutta") for case in cases)])
+    missing = sorted({f"{r['solver']}: {r['note']}" for r in records if "milliseconds" not in r})
+    features = max(r.get("features", 0) for r in records)
+    caption = (
+        f"Milliseconds for {features} features at 200 times, one CPU, at a largest measured relative error of "
+        + " / ".join(f"{target:g}" for target in TARGETS)
+        + ". A dash: no tolerance meets it."
+    )
+    return "\n".join([caption, "", measure.markdown(["solver", *cases], rows), *(f"\n{line}" for line in missing)])
+
+
+def draw(records: Sequence[Record], path: Path) -> None:
+    """Draw the time of each solver in each case, a panel for each target."""
+    cases = list(dict.fromkeys(record["case"] for record in records))
+    timed = [record for record in records if record.get("milliseconds", float("nan")) > 0]
+
+    def drawing(plt: Any) -> Any:
+        figure, panels = plt.subplots(1, len(TARGETS), figsize=(13, 5.5), sharey=True, layout="constrained")
+        for ax, target in zip(panels, TARGETS, strict=True):
+            for k, name in enumerate(dict.fromkeys(record["solver"] for record in timed)):
+                mine = [r for r in timed if r["solver"] == name and r["target"] == target]
+                ax.semilogy(
+                    [cases.index(r["case"]) for r in mine],
+                    [r["milliseconds"] for r in mine],
+                    measure.MARKERS[k % len(measure.MARKERS)],
+                    color=measure.COLOURS[k % len(measure.COLOURS)],
+                    markersize=10 if name in OURS else 7,
+                    markeredgecolor="black" if name in OURS else "none",
+                    label=name,
+                )
+            ax.set_xticks(range(len(cases)), [case.replace(" eps", "\neps") for case in cases], fontsize=8)
+            ax.set_title(f"largest relative error at most {target:g}")
+            ax.grid(axis="y", alpha=0.3)
+        panels[0].set_ylabel("time of a solve (milliseconds, one CPU)")
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
+        return figure
+
+    measure.figure(path, drawing)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = measure.parser(__doc__)
+    parser.add_argument("--cases", type=int, nargs="+", default=range(len(W1)), help="which of W1, from 0")
+    parser.add_argument("--peers", nargs="+", choices=list(peers.PACKAGES), default=list(peers.PACKAGES))
+    parser.add_argument("--budget", type=float, default=4.0, help="seconds for the rounds of one solver (default: 4)")
+    options = parser.parse_args()
+    measure.pin_to_one_cpu()
+    warnings.filterwarnings("ignore", module="scipy|diffrax|equinox|numba")
+    records: list[Record] = []
+    for k in options.cases:
+        work = workload(W1[k], options.features)
+        records += compare(work, tuple(options.peers), options.rounds, options.budget)
+    measure.write(options.output, "peers", records, tables(records), {"versions": peers.versions()})
+    draw(records, options.output / "peers.png")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
