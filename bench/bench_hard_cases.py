@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import measure
 import numpy as np
-from workload import RUNGE_KUTTA, TIMES, Array, Case, Workload, features, solve, workload
 
 import jepa_ode as jo
+import measure
+from workload import RUNGE_KUTTA, TIMES, Array, Case, Workload, features, solve, workload
 
 Record = dict[str, Any]
 HARD = tuple(Case(objective, depth, eps) for objective in ("jepa", "mae") for depth, eps in ((2, 1e-6), (6, 1e-3)))

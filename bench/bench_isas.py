@@ -14,11 +14,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import measure
 import numpy as np
-from workload import RUNGE_KUTTA, W1, checked_exact, error, solve, workload
 
+import measure
 from jepa_ode.bench import installed_isas
+from workload import RUNGE_KUTTA, W1, checked_exact, error, solve, workload
 
 Record = dict[str, Any]
 METHODS = ("exact", *RUNGE_KUTTA)
@@ -85,23 +85,22 @@ def in_turns(cases: list[int], n: int, rounds: int) -> list[Record]:
 
 
 def draw(records: list[Record], path: Path) -> None:
-    """Draw the time of each instruction set, a panel for each method."""
+    """Draw the speed-up of each instruction set over the first, a panel for each method."""
     cases = list(dict.fromkeys(record["case"] for record in records))
     isas = list(dict.fromkeys(record["isa"] for record in records))
 
     def drawing(plt: Any) -> Any:
-        figure, panels = plt.subplots(1, len(METHODS), figsize=(13, 4.4), layout="constrained")
+        figure, panels = plt.subplots(1, len(METHODS), figsize=(13, 4.4), sharey=True, layout="constrained")
         width = 0.8 / len(isas)
         for ax, method in zip(panels, METHODS, strict=True):
             for k, isa in enumerate(isas):
                 mine = [r for r in records if r["isa"] == isa and r["method"] == method]
                 places = [cases.index(r["case"]) + (k - (len(isas) - 1) / 2) * width for r in mine]
-                ax.bar(places, [r["milliseconds"] for r in mine], width, color=measure.COLOURS[k], label=isa)
+                ax.bar(places, [r["speed-up"] for r in mine], width, color=measure.COLOURS[k], label=isa)
             ax.set_title(method)
-            ax.set_yscale("log")
             ax.set_xticks(range(len(cases)), cases, rotation=60, fontsize=8)
             ax.grid(axis="y", alpha=0.3)
-        panels[0].set_ylabel("time of a solve (milliseconds, one thread)")
+        panels[0].set_ylabel(f"speed-up over {isas[0]} (one thread)")
         panels[-1].legend(fontsize=8)
         return figure
 

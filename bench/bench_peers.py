@@ -146,21 +146,15 @@ def draw(records: Sequence[Record], path: Path) -> None:
     """Draw the time of each solver in each case, a panel for each target."""
     cases = list(dict.fromkeys(record["case"] for record in records))
     timed = [record for record in records if record.get("milliseconds", float("nan")) > 0]
+    styles = measure.styles(list(dict.fromkeys(record["solver"] for record in timed)))
 
     def drawing(plt: Any) -> Any:
         figure, panels = plt.subplots(1, len(TARGETS), figsize=(13, 5.5), sharey=True, layout="constrained")
         for ax, target in zip(panels, TARGETS, strict=True):
-            for k, name in enumerate(dict.fromkeys(record["solver"] for record in timed)):
+            for k, (name, style) in enumerate(styles.items()):
                 mine = [r for r in timed if r["solver"] == name and r["target"] == target]
-                ax.semilogy(
-                    [cases.index(r["case"]) for r in mine],
-                    [r["milliseconds"] for r in mine],
-                    measure.MARKERS[k % len(measure.MARKERS)],
-                    color=measure.COLOURS[k % len(measure.COLOURS)],
-                    markersize=10 if name in OURS else 7,
-                    markeredgecolor="black" if name in OURS else "none",
-                    label=name,
-                )
+                places = [cases.index(r["case"]) + 0.06 * (k - len(styles) / 2) for r in mine]
+                ax.semilogy(places, [r["milliseconds"] for r in mine], **{**style, "linestyle": "none"})
             ax.set_xticks(range(len(cases)), [case.replace(" eps", "\neps") for case in cases], fontsize=8)
             ax.set_title(f"largest relative error at most {target:g}")
             ax.grid(axis="y", alpha=0.3)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import measure
 import numpy as np
-from workload import RUNGE_KUTTA, W1, Workload, checked_exact, error, solve, workload
 
+import measure
 from jepa_ode import build_info
+from workload import RUNGE_KUTTA, W1, Workload, checked_exact, error, solve, workload
 
 Record = dict[str, Any]
 METHODS = ("exact", *RUNGE_KUTTA)
@@ -69,9 +69,10 @@ def draw(records: list[Record], path: Path) -> None:
             ax.set_title(method)
             ax.set_xlabel("threads")
             ax.set_xticks(counts)
+            ax.set_ylim(bottom=0)
             ax.grid(alpha=0.3)
         panels[0].set_ylabel("speed-up over one thread")
-        panels[-1].legend(fontsize=8)
+        panels[-1].legend(fontsize=8, loc="lower right")
         return figure
 
     measure.figure(path, drawing)

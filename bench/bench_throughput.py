@@ -13,12 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import measure
 import numpy as np
-from workload import TIMES, W1, Workload, checked_exact, error, features, offered, solve, workload
 
 import jepa_ode as jo
+import measure
 from jepa_ode import build_info
+from workload import TIMES, W1, Workload, checked_exact, error, features, offered, solve, workload
 
 Record = dict[str, Any]
 SIZES = (1_000, 10_000, 100_000)

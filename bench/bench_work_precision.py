@@ -10,8 +10,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import measure
 import numpy as np
+
+import measure
 import peers
 from bench_peers import OURS, bound, our_run
 from workload import RUNGE_KUTTA, SMALLEST_RTOL, W1, Workload, checked_exact, error, solve, workload
@@ -57,25 +58,16 @@ def curves(work: Workload, packages: tuple[str, ...], rounds: int, budget: float
 def draw(records: list[Record], path: Path) -> None:
     """Draw error against time, a panel for each case."""
     cases = list(dict.fromkeys(record["case"] for record in records))
-    names = list(dict.fromkeys(record["solver"] for record in records))
+    styles = measure.styles(list(dict.fromkeys(record["solver"] for record in records)))
 
     def drawing(plt: Any) -> Any:
         figure, panels = plt.subplots(
             1, len(cases), figsize=(4.6 * len(cases), 5.6), sharey=True, layout="constrained", squeeze=False
         )
         for ax, case in zip(panels[0], cases, strict=True):
-            for k, name in enumerate(names):
+            for name, style in styles.items():
                 mine = [r for r in records if r["case"] == case and r["solver"] == name]
-                ax.loglog(
-                    [r["error"] for r in mine],
-                    [r["milliseconds"] for r in mine],
-                    marker="*" if name == "jepa_ode exact" else measure.MARKERS[k % len(measure.MARKERS)],
-                    markersize=14 if name == "jepa_ode exact" else 5,
-                    linewidth=2.5 if name in OURS else 1.2,
-                    color=measure.COLOURS[k % len(measure.COLOURS)],
-                    linestyle="-" if k < len(measure.COLOURS) else "--",
-                    label=name,
-                )
+                ax.loglog([r["error"] for r in mine], [r["milliseconds"] for r in mine], **style)
             ax.invert_xaxis()
             ax.set_title(case)
             ax.set_xlabel("largest relative error of w")

@@ -20,9 +20,27 @@ import jepa_ode as jo
 ROUNDS = 7
 FEWEST_ROUNDS = 3
 
-# A palette that people with colour-blind eyes can tell apart (Okabe and Ito); ours first.
-COLOURS = ("#D55E00", "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#000000", "#999999", "#F0E442")
-MARKERS = "osD^vP*Xd<>"
+# Colours that people with colour-blind eyes can tell apart (after Okabe and Ito).
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "os^DvPX"
+
+
+def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return how to draw solvers: a colour for each package (the first word), a marker and a line for each of its methods."""
+    packages = list(dict.fromkeys(name.split()[0] for name in names))
+    result: dict[str, dict[str, Any]] = {}
+    for name in names:
+        package = name.split()[0]
+        k = sum(other.split()[0] == package for other in result)
+        result[name] = {
+            "color": COLOURS[packages.index(package) % len(COLOURS)],
+            "marker": "*" if name.endswith("exact") else MARKERS[k],
+            "linestyle": ("-", "--", ":")[k % 3],
+            "markersize": 15 if name.endswith("exact") else 6,
+            "linewidth": 2.4 if package == names[0].split()[0] else 1.3,
+            "label": name,
+        }
+    return result
 
 
 def pin_to_one_cpu() -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from workload import Array, Workload
 
 Run = Callable[[float], Array]  # from a relative tolerance to responses
@@ -174,10 +175,7 @@ def heyoka_peers(work: Workload) -> Iterator[Peer]:
         return w
 
     yield Peer("heyoka batch, its grid", grid)
-    try:
-        import numba
-    except ImportError:
-        return
+    import numba
 
     @numba.njit(error_model="numpy")  # type: ignore[untyped-decorator]
     def output(coefficients: Any, now: Any, step: Any, t: Any, position: Any, w: Any, depth: int) -> int:
