@@ -100,6 +100,7 @@ def draw(records: list[Record], path: Path) -> None:
             ax.set_title(method)
             ax.set_xticks(range(len(cases)), cases, rotation=60, fontsize=8)
             ax.grid(axis="y", alpha=0.3)
+            ax.set_axisbelow(True)
         panels[0].set_ylabel(f"speed-up over {isas[0]} (one thread)")
         panels[-1].legend(fontsize=8)
         return figure

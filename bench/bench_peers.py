@@ -132,6 +132,15 @@ def tables(records: Sequence[Record]) -> str:
     rows = [[name, *(" / ".join(cell(name, case, target) for target in TARGETS) for case in cases)] for name in names]
     rows.append(["fastest peer / exact", *(ratios(case, "peer / exact") for case in cases)])
     rows.append(["fastest peer / best Runge-Kutta", *(ratios(case, "peer / best Runge-Kutta") for case in cases)])
+    scipy = {key: r for key, r in by_key.items() if key[0] == "SciPy DOP853, one system"}
+    if scipy:
+        ratios_to_scipy = [
+            " / ".join(
+                measure.number(float(r["peer / best Runge-Kutta"]), 2) for (_, of, _), r in scipy.items() if of == case
+            )
+            for case in cases
+        ]
+        rows.append(["SciPy DOP853 / best Runge-Kutta", *ratios_to_scipy])
     missing = sorted({f"{r['solver']}: {r['note']}" for r in records if "milliseconds" not in r})
     features = max(r.get("features", 0) for r in records)
     caption = (
@@ -140,6 +149,34 @@ def tables(records: Sequence[Record]) -> str:
         + ". A dash: no tolerance meets it."
     )
     return "\n".join([caption, "", measure.markdown(["solver", *cases], rows), *(f"\n{line}" for line in missing)])
+
+
+def summary(records: Sequence[Record]) -> str:
+    """Return the best of each package only, and how many times faster this package is, as a short Markdown table."""
+    cases = list(dict.fromkeys(record["case"] for record in records))
+    groups = {"jepa_ode exact": [EXACT], "jepa_ode Runge-Kutta": [name for name in OURS if name != EXACT]}
+    for name in dict.fromkeys(record["solver"] for record in records):
+        if name not in OURS:
+            groups.setdefault(f"{name.split()[0]}, best", []).append(name)
+
+    def best(names: Sequence[str], case: str, target: float) -> float:
+        found = (r for r in records if r["solver"] in names and r["case"] == case and r["target"] == target)
+        return min((t for r in found if (t := r.get("milliseconds", float("nan"))) > 0), default=float("nan"))
+
+    theirs = [name for names in list(groups.values())[2:] for name in names]
+    rows = [
+        [group, *(" / ".join(measure.number(best(names, case, target)) for target in TARGETS) for case in cases)]
+        for group, names in groups.items()
+    ]
+    for group in list(groups)[:2]:
+        ratios = [
+            " / ".join(
+                measure.number(best(theirs, case, target) / best(groups[group], case, target), 2) for target in TARGETS
+            )
+            for case in cases
+        ]
+        rows.append([f"{group}: times as fast as the best of them", *ratios])
+    return measure.markdown(["milliseconds", *cases], rows)
 
 
 def draw(records: Sequence[Record], path: Path) -> None:
@@ -180,6 +217,7 @@ def main() -> None:
         work = workload(W1[k], options.features)
         records += compare(work, tuple(options.peers), options.rounds, options.budget)
     measure.write(options.output, "peers", records, tables(records), {"versions": peers.versions()})
+    (options.output / "peers_summary.md").write_text(summary(records) + "\n")
     draw(records, options.output / "peers.png")
 
 

@@ -130,7 +130,7 @@ class TestCommand:
 @pytest.fixture(scope="module")
 def tools() -> Iterator[dict[str, ModuleType]]:
     """The modules that the files of bench/ share."""
-    names = ("workload", "measure")
+    names = ("workload", "measure", "peers", "bench_peers")
     loaded = {}
     for name in names:
         spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
@@ -187,3 +187,40 @@ class TestTools:
             "| exact  | 1.23 |",
             "| none   | -    |",
         ]
+
+
+class TestPeers:
+    def test_answers_are_measured_and_the_missing_named(
+        self, tools: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        pytest.importorskip("scipy")
+
+        def absent(_: object) -> Iterator[object]:
+            raise ImportError("No module named 'absent'")
+
+        monkeypatch.setitem(tools["peers"].PACKAGES, "absent", absent)
+        work = tools["workload"].workload(tools["workload"].W1[3], 20)
+        records = tools["bench_peers"].compare(work, ("scipy", "absent"), 1, 0.01)
+        capsys.readouterr()
+        by_key = {(r["solver"], r["target"]): r for r in records}
+        for name in ("jepa_ode exact", "jepa_ode dop853", "SciPy DOP853, one system", "SciPy LSODA, one system"):
+            for target in tools["workload"].TARGETS:
+                record = by_key[name, target]
+                assert record["error"] <= target
+                assert record["milliseconds"] > 0
+        assert by_key["jepa_ode exact", 1e-6]["peer / exact"] == 1
+        table = tools["bench_peers"].tables(records)
+        assert "absent: missing: No module named 'absent'" in table
+        assert "fastest peer / exact" in table
+        assert "| absent, best" in tools["bench_peers"].summary(records)
+
+    @pytest.mark.parametrize("k", range(7))
+    def test_right_hand_sides_are_those_of_the_theory(self, tools: dict[str, ModuleType], k: int) -> None:
+        case = tools["workload"].W1[k]
+        work = tools["workload"].workload(case, 5)
+        lam, sigma2, w = work.spec.lam, work.spec.sigma2, np.linspace(0.1, 0.9, 5)
+        u, depth = w ** (1 / case.depth), case.depth
+        power = 2 * depth if case.objective == "jepa" else depth
+        q = 1 if case.objective == "jepa" else depth + 1
+        expected = u**power * (lam - sigma2 * u**q)  # THEORY.md 2
+        np.testing.assert_allclose(tools["peers"].velocity(work)(u, lam, sigma2), expected, rtol=1e-13, atol=1e-15)
