@@ -48,7 +48,7 @@ def measured(work: Workload, rounds: int, budget: float) -> list[Record]:
     runs = {"exact": lambda: solve(work)}
     for method in RUNGE_KUTTA:
         check(work, exact, solve(work, method, RTOL), method)
-        runs[method] = lambda method=method: solve(work, method, RTOL)  # type: ignore[misc]
+        runs[method] = lambda method=method: solve(work, method, RTOL)
     times = measure.in_turns(runs, rounds, budget)
     n = len(work.spec)
     return [

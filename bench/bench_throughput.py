@@ -50,7 +50,7 @@ def timed_points(work: Workload, rounds: int, **options: Any) -> list[Record]:
     dtype = np.dtype(options.get("dtype", np.float64))
     runs: dict[Any, Callable[[], Any]] = {"np.full": lambda: np.full((n, m), 1.0, dtype)}
     for count in thread_counts():
-        runs[count] = lambda count=count: solve(work, threads=count, **options)  # type: ignore[misc]
+        runs[count] = lambda count=count: solve(work, threads=count, **options)
     times = measure.in_turns(runs, rounds)
     median = measure.medians(times)
     return [

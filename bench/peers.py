@@ -177,7 +177,7 @@ def heyoka_peers(work: Workload) -> Iterator[Peer]:
     yield Peer("heyoka batch, its grid", grid)
     import numba
 
-    @numba.njit(error_model="numpy")  # type: ignore[untyped-decorator]
+    @numba.njit(error_model="numpy")
     def output(coefficients: Any, now: Any, step: Any, t: Any, position: Any, w: Any, depth: int) -> int:
         """Write what the last step covered, return how many features are not at the end."""
         order, left = coefficients.shape[0], 0
@@ -224,7 +224,7 @@ def numbalsoda_peers(work: Workload) -> Iterator[Peer]:
     depth, jepa, u0 = work.case.depth, work.case.objective == "jepa", work.start
     lam, sigma2, t = work.spec.lam, work.spec.sigma2, work.t
 
-    @numba.cfunc(lsoda_sig)  # type: ignore[untyped-decorator]
+    @numba.cfunc(lsoda_sig)
     def rhs(_: Any, u: Any, du: Any, p: Any) -> None:
         v = u[0]
         for _ in range(depth - 1):
@@ -237,7 +237,7 @@ def numbalsoda_peers(work: Workload) -> Iterator[Peer]:
     address = rhs.address
 
     def runner(solver: Any) -> Run:
-        @numba.njit  # type: ignore[untyped-decorator]
+        @numba.njit
         def all_features(rtol: float, w: Any) -> None:
             p, u = np.empty(2), np.empty(1)
             for i in range(lam.size):
