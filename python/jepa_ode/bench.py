@@ -44,7 +44,7 @@ class Settings:
     features: int = 100_000
     integrated: int = 10_000
     rounds: int = 7
-    seconds: float = 2.0  # that the rounds of one figure may take; at least three are run
+    seconds: float = 2.0  # that the rounds of one figure may take, three times that for the first three
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -212,7 +212,7 @@ def _median(run: Callable[[], Any], settings: Settings) -> tuple[float, int]:
     """Return the median time of a call and of how many calls, after one to warm up; results are freed off the clock."""
     run()
     times: list[float] = []
-    while len(times) < settings.rounds and (len(times) < 3 or sum(times) < settings.seconds):
+    while len(times) < settings.rounds and sum(times) < settings.seconds * (3 if len(times) < 3 else 1):
         begin = time.perf_counter()
         result = run()
         times.append(time.perf_counter() - begin)
