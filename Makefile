@@ -83,8 +83,22 @@ stub: $(STAMPS)/installed $(STAMPS)/group-lint  ## write the engine's stub anew
 	python tools/make_stub.py
 	ruff format --quiet python/jepa_ode/_core/engine.pyi
 
-bench: $(STAMPS)/installed $(STAMPS)/extra-bench  ## compare with SciPy, answers first, then times
-	@set -e; for file in bench/bench_*.py; do echo "== $$file"; python $$file; done
+# The peers have an environment of their own. One that cannot be installed is named in the tables as missing.
+BENCH_VENV := $(CURDIR)/build/bench/venv
+$(BENCH_VENV)/stamp: $(SOURCES) $(STAMPS)/group-build
+	mkdir -p build/bench/wheel && rm -f build/bench/wheel/*.whl
+	pip wheel --quiet --no-build-isolation --no-deps --wheel-dir build/bench/wheel . -C build-dir=build/wheel
+	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet "pip>=25.1"
+	$(BENCH_VENV)/bin/python -m pip install --quiet --force-reinstall --no-deps build/bench/wheel/*.whl
+	$(BENCH_VENV)/bin/python -m pip install --quiet "jepa-ode[plot,bench]"
+	for peer in diffrax heyoka numbalsoda; do $(BENCH_VENV)/bin/python -m pip install --quiet --group bench-$$peer || \
+	  echo "make: $$peer cannot be installed here; the tables will say so" >&2; done
+	touch $@
+
+BENCH ?= $(wildcard bench/bench_*.py)
+bench: $(BENCH_VENV)/stamp  ## measure against other solvers and the memory's speed, answers first: build/bench/*.md and figures
+	@set -e; for file in $(BENCH); do echo "== $$file"; $(BENCH_VENV)/bin/python $$file $(BENCH_OPTIONS); done
 
 # --- what is shipped --------------------------------------------------------------------------------------------------
 
