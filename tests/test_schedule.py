@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import pickle
 from typing import Any
@@ -41,7 +42,7 @@ def test_elapsed_is_the_integral(schedule: jo.Schedule, share: float) -> None:
     t = share * max(schedule.knots[-1], 1.0)
     inner = [k for k in schedule.knots if 0 < k < t]
     ends = [0.0, *inner, t]
-    pieces = [quad(schedule, a, b, epsabs=0, epsrel=1e-13)[0] for a, b in zip(ends, ends[1:], strict=False)]
+    pieces = [quad(schedule, a, b, epsabs=0, epsrel=1e-13)[0] for a, b in itertools.pairwise(ends)]
     assert schedule.elapsed(t) == pytest.approx(math.fsum(pieces), rel=1e-11, abs=1e-300)
 
 
@@ -121,7 +122,7 @@ def test_solve_is_the_flow_with_a_varying_rate(objective: Any, schedule: jo.Sche
     spec = jo.Spectrum([feature[0]], sigma2=[feature[1]], sigma2_y=[feature[2]])
     ends = [0.0, *schedule.knots[1:], 90.0]
     y, values, times = np.full(3, eps ** (1 / depth)), [], []
-    for begin, end in zip(ends, ends[1:], strict=False):  # piece by piece, each one smooth
+    for begin, end in itertools.pairwise(ends):  # piece by piece, each one smooth
         t = np.linspace(begin, end, 7)
         run = solve_ivp(
             lambda t, y: schedule(t) * layer_velocity_of(y, feature, depth, objective),
