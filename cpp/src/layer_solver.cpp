@@ -6,7 +6,8 @@
 // of the size of what drives it: a layer that passes zero needs no relative accuracy there.
 //
 // Explicit steps. The embedded estimate of an error may vanish by chance, and for a balanced start, where the layers
-// follow one scalar equation, it changes sign along every trajectory. What cannot vanish, with sizes d of the layers, is
+// follow one scalar equation, it changes sign along every trajectory. What cannot vanish, with sizes d of the layers,
+// is
 //
 //     speed  sigma = max_i |y'_i|/d_i
 //     pace   nu    = max_i (sum_j |J_ij| |y'_j|)/d_i / sigma + 2 L sigma       (J y' = y'')
@@ -14,15 +15,16 @@
 //
 // The k-th derivative of y is of the size |y'| nu^(k-1), so that a method whose estimate is of order h^k errs by about
 // scaling_constant (h nu)^k |y'|/nu. The larger of estimate and law must meet the tolerance, and the first step is the
-// one for which the law does. omega bounds every eigenvalue of J, so that steps of at most longest_step/omega are stable.
+// one for which the law does. omega bounds every eigenvalue of J, so that steps of at most longest_step/omega are
+// stable.
 //
 // Stiffness. Explicit steps cost about omega per unit of time, those of an L-stable Rosenbrock method of order 5 about
 // L sigma/tolerance^(1/5). Where the second has been much less for `patience` steps in
-// succession (a moving average that follows closely, a slow drift along fixed points, a feature that has converged), the
-// Rosenbrock method takes over for good. Its steps grow without bound as the solution flattens: a
-// converged feature passes any horizon within 5^k steps of k. One thing must not happen: an L-stable method damps what
-// grows as readily as what decays, so that a step much longer than 1/mu would hold a solution on a fixed point with an
-// unstable direction of rate mu. Steps for which J - 1/h is not stable (Routh-Hurwitz) are halved until it is.
+// succession (a moving average that follows closely, a slow drift along fixed points, a feature that has converged),
+// the Rosenbrock method takes over for good. Its steps grow without bound as the solution flattens: a converged feature
+// passes any horizon within 5^k steps of k. One thing must not happen: an L-stable method damps what grows as readily
+// as what decays, so that a step much longer than 1/mu would hold a solution on a fixed point with an unstable
+// direction of rate mu. Steps for which J - 1/h is not stable (Routh-Hurwitz) are halved until it is.
 #include "jepa_ode/layer_solver.hpp"
 
 #include <algorithm>
@@ -47,12 +49,12 @@ constexpr double scaling_constant<Tsit5> = 1e-4;
 template <>
 constexpr double scaling_constant<Dop853> = 1e-6;
 
-constexpr double longest_step = 2.0;       // in units of 1/omega
-constexpr double largest_tolerance = 0.1;  // relative to w: beyond, no estimate means anything
-constexpr double driven_part = 1e-3;       // of the size of what drives a layer through zero, at depth 1
+constexpr double longest_step = 2.0;          // in units of 1/omega
+constexpr double largest_tolerance = 0.1;     // relative to w: beyond, no estimate means anything
+constexpr double driven_part = 1e-3;          // of the size of what drives a layer through zero, at depth 1
 constexpr double smallest_response = 1e-200;  // below, errors are controlled in absolute terms,
 constexpr double risen_response = 1e-180;     // and who has been there must not come back to here
-constexpr double smallest_change = 0x1p-70;  // h omega of a step that no tolerance asks for
+constexpr double smallest_change = 0x1p-70;   // h omega of a step that no tolerance asks for
 constexpr double largest_time = 1e300;
 constexpr double patience = 8;
 constexpr std::size_t largest_chunk = 512;
