@@ -46,8 +46,8 @@ struct Problem {
   std::int64_t* evaluations;
 };
 
-// How many values ahead of the last written one a row is fetched.
-constexpr std::size_t look_ahead = 128;
+// How many values of a row are fetched into the cache before its feature starts: saves a tenth of the time of 200.
+constexpr std::size_t fetched = 256;
 
 // Hands out the features to the threads of a call.
 class Queue {
@@ -77,7 +77,8 @@ class Row {
   Row(const double* times, double* values, std::size_t size) noexcept
       : times_(times), values_(values), size_(size), finite_(size) {
     while (finite_ > 0 && times[finite_ - 1] == infinity) --finite_;
-    fetch(0, look_ahead);
+    // So many rows are written in turns that the processor does not see it coming.
+    for (std::size_t k = 0; k < std::min(size, fetched); k += 8) __builtin_prefetch(values + k, 1);
   }
 
   // The next time that steps can reach; infinity when there is none.
@@ -94,12 +95,6 @@ class Row {
     double* const place = values_ + next_;
     next_ += count;
     return place;
-  }
-
-  // Brings what will be written soon into the cache: so many rows are written in turns that the processor does not see
-  // it coming.
-  void fetch(std::size_t begin, std::size_t end) const noexcept {
-    for (std::size_t k = next_ + begin; k < std::min(next_ + end, size_); k += 8) __builtin_prefetch(values_ + k, 1);
   }
 
   // Writes one value at all times up to t.
@@ -360,7 +355,6 @@ class Lanes {
     listed += near_count != 0;
     outputs_[listed] = {far * inverse, row.skip(far_count), static_cast<std::uint32_t>(i), far_count};
     listed += far_count != 0;
-    row.fetch(look_ahead, look_ahead + 16);
     next_time_.set(i, row.next_time());
     reached &= ~(static_cast<std::uint32_t>(far_count < lanes) << i);
     return listed;

@@ -140,6 +140,18 @@ TEST(follows_the_elementary_solution) {
   }
 }
 
+TEST(many_times_within_a_step) {
+  for (const std::size_t n_times : {1u, 7u, 8u, 9u, 16u, 17u, 200u, 1000u}) {
+    std::vector<double> times;
+    for (std::size_t k = 1; k <= n_times; ++k)
+      times.push_back(12.0 * static_cast<double>(k) / static_cast<double>(n_times));
+    for (const RungeKuttaMethod method : methods) {
+      const Result result = solve(Objective::mae, 1.0, {{a, b, u0}}, times, with(method, 1e-6));
+      for (std::size_t k = 0; k < n_times; ++k) CHECK_CLOSE(result.w[k], solution(times[k]), 1e-5);
+    }
+  }
+}
+
 TEST(power_law_of_noise) {  // lambda = 0: w = eps / sqrt(1 + 2 L sigma^2 eps^2 t), THEORY.md 2
   for (const RungeKuttaMethod method : methods) {
     for (const double depth : {1.0, 2.5, 64.0}) {
