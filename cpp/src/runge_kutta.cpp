@@ -54,6 +54,8 @@ class Queue {
  public:
   explicit Queue(std::size_t size) noexcept : size_(size) {}
 
+  std::size_t pieces() const noexcept { return size_ / piece + (size_ % piece != 0); }
+
   // The next piece [begin, end), empty when all are taken.
   struct Piece {
     std::size_t begin, end;
@@ -431,7 +433,8 @@ class Lanes {
 template <class Method, Objective objective, class Power>
 void solve(const Problem& problem, const Power& power, unsigned threads, Interrupt& interrupt) {
   Queue queue(problem.features.size);
-  parallel_for(threads, 1, threads, interrupt, [&](std::size_t, std::size_t) {
+  // One set of lanes for each thread, as long as there is a piece for it.
+  parallel_for(std::min<std::size_t>(threads, queue.pieces()), 1, threads, interrupt, [&](std::size_t, std::size_t) {
     Lanes<Method, objective, Power>(problem, power, queue).run(interrupt);
   });
 }
