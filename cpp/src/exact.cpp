@@ -82,12 +82,10 @@ class Logistic {
 
   template <bool>
   Pack response(const Lanes& lane, Pack t) const noexcept {
-    const Reduced x = reduce({pack(-0.5) * (lane.rate * t), pack(0.0)});
-    const Pack power = ldexp(pack(1.0), x.exponent);
-    const Pack scaled_expm1 = power * (x.r.hi + expm1_rest(x.r.hi));
-    const Pack half = power + scaled_expm1, gone = (pack(1.0) - power) - scaled_expm1;  // e^(-tau/2), 1 - e^(-tau/2)
-    const Pack restored = lane.start * (gone * (pack(1.0) + half));                     // v0 (1 - e^-tau)
-    const Pack w = decays ? lane.eps * half / sqrt(pack(1.0) + restored) : lane.eps / sqrt(fma(half, half, restored));
+    const Decay half = decay(pack(0.5) * lane.rate * t);                       // of tau/2
+    const Pack restored = lane.start * (half.gone * (pack(1.0) + half.left));  // v0 (1 - e^-tau)
+    const Pack w = decays ? lane.eps * half.left / sqrt(pack(1.0) + restored)
+                          : lane.eps / sqrt(fma(half.left, half.left, restored));
     return max(min(w, lane.high), lane.low);
   }
 };
@@ -249,9 +247,14 @@ void solve_exact(ExactCurve& curve, const Ensemble& features, const double* time
                  bool row_per_feature, unsigned threads, Interrupt& interrupt, Real* w, Status* status) {
   std::fill(status, status + features.size, Status::ok);
   if (n_times == 0 || features.size == 0) return;
-  // Pieces of some milliseconds at most, however slow the way: Ctrl-C is heard between them.
-  const double cost = curve.tabulated() ? 1.0 : 16 * (1 + curve.curve().p / 64);  // of a response
-  const std::size_t piece_size = 1 + static_cast<std::size_t>(32768 / cost);
+  // Pieces of a millisecond or so, however slow the way: Ctrl-C is heard between them. As large as that, for two
+  // threads that touch one huge page of a fresh array at once both wait for it (measured: 10% of the whole); but enough
+  // of them.
+  const bool fast = curve.tabulated() || curve.curve().p == 1;
+  const double cost = fast ? 1.0 : 16 * (1 + curve.curve().p / 64);  // of a response
+  const std::size_t share = features.size * n_times / (4 * std::size_t{threads});
+  const std::size_t piece_size =
+      1 + static_cast<std::size_t>(static_cast<double>(std::clamp<std::size_t>(share, 4096, 262144)) / cost);
   const std::size_t block_times = std::min(n_times, (piece_size + lanes - 1) / lanes * lanes);
   const std::size_t block_features = std::clamp<std::size_t>(piece_size / block_times, 1, 4096);
   const std::size_t rows = (features.size - 1) / block_features + 1, columns = (n_times - 1) / block_times + 1;

@@ -37,9 +37,10 @@ void take_powers(const MasterCurve& curve, Block& block) noexcept {
   const Mask inverted = log_v0.hi > threshold;
   const PackPair log_x = {select(inverted, -log_v0.hi, log_v0.hi), select(inverted, -log_v0.lo, log_v0.lo)};
   const Pack x0 = exp(bounded(log_x));
+  store(block.x0, x0);
+  if (curve.p == 1) return;  // the closed form asks for no more
   const PackPair log_x0 = log(x0);
   const PackPair excess = log_x - log_x0;
-  store(block.x0, x0);
   store(block.log_x0, log_x0.hi);
   // Next to the fixed point the logarithm is the distance from it.
   const Mask close = abs(log_v0.hi) < pack(0x1p-40);

@@ -117,32 +117,45 @@ inline PackPair log_quotient(Pack a, Pack b) noexcept {
   return quick_two_sum(l.hi, l.lo + ((a - product.hi) - product.lo) / a);
 }
 
-// exp(x) = 2^exponent exp(r), |r| <= 0.35.
-struct Reduced {
-  Pack exponent;
-  PackPair r;
-};
+namespace detail {
 
-inline Reduced reduce(PackPair x) noexcept {
-  const Pack n = round(x.hi * pack(0x1.71547652b82fep0));
-  return {n, quick_two_sum(x.hi - n * pack(detail::ln2_head), x.lo - n * pack(detail::ln2_tail))};
+// (exp(r) - 1 - r) / r^2 for |r| <= 0.35, by Taylor's series, summed in pairs of pairs: the latency of one chain would
+// rule.
+inline Pack exp_tail(Pack r) noexcept {
+  const Pack r2 = r * r, r4 = r2 * r2;
+  const auto pair = [&](double c0, double c1) noexcept { return fma(pack(c1), r, pack(c0)); };
+  const Pack low = fma(pair(1.0 / 24, 1.0 / 120), r2, pair(1.0 / 2, 1.0 / 6));
+  const Pack middle = fma(pair(1.0 / 40320, 1.0 / 362880), r2, pair(1.0 / 720, 1.0 / 5040));
+  const Pack high = fma(pair(1.0 / 479001600, 1.0 / 6227020800), r2, pair(1.0 / 3628800, 1.0 / 39916800));
+  return fma(fma(high, r4, middle), r4, low);
 }
 
-// exp(r) - 1 - r for |r| <= 0.35, by Taylor's series.
-inline Pack expm1_rest(Pack r) noexcept {
-  Pack sum = pack(1.0 / 6227020800);
-  for (const double c : {1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040,
-                         1.0 / 720, 1.0 / 120, 1.0 / 24, 1.0 / 6, 1.0 / 2}) {
-    sum = fma(sum, r, pack(c));
-  }
-  return sum * (r * r);
-}
+inline constexpr double log2_e = 0x1.71547652b82fep0;
+
+}  // namespace detail
 
 // exp(x) for |x| <= 700, to 0.6 units of the last place.
 inline Pack exp(PackPair x) noexcept {
-  const Reduced reduced = reduce(x);
-  const PackPair sum = quick_two_sum(pack(1.0), reduced.r.hi);
-  return ldexp(sum.hi + (sum.lo + (reduced.r.lo + expm1_rest(reduced.r.hi))), reduced.exponent);
+  const Pack n = round(x.hi * pack(detail::log2_e));
+  const PackPair r = quick_two_sum(x.hi - n * pack(detail::ln2_head), x.lo - n * pack(detail::ln2_tail));
+  const PackPair sum = quick_two_sum(pack(1.0), r.hi);
+  return ldexp(sum.hi + (sum.lo + fma(detail::exp_tail(r.hi), r.hi * r.hi, r.lo)), n);
+}
+
+struct Decay {
+  Pack left;  // exp(-x)
+  Pack gone;  // 1 - exp(-x), as accurate near x = 0
+};
+
+// Of 0 <= x <= 700, to 1.5 units of the last place: the short way, for inner loops.
+inline Decay decay(Pack x) noexcept {
+  const Pack shift = pack(0x1.8p52);
+  const Pack shifted = fma(x, pack(-detail::log2_e), shift);  // n in its last bits
+  const Pack n = shifted - shift;
+  const Pack r = fma(n, pack(-detail::ln2_tail), fma(n, pack(-detail::ln2_head), -x));
+  const Pack power = from_bits((bits_of(shifted) << 52) + bits_of(pack(1.0)));
+  const Pack rest = power * fma(detail::exp_tail(r), r * r, r);
+  return {power + rest, (pack(1.0) - power) - rest};
 }
 
 // What those functions take: far enough from the ends of the double range for quotients and powers.
