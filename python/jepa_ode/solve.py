@@ -175,14 +175,15 @@ def solve(
     rtol = _as_rtol(rtol)
     atol = as_non_negative("atol", atol)
     max_steps = min(as_index("max_steps", max_steps, minimum=1), np.iinfo(np.int64).max)
-    workers = min(as_threads(threads), max(n, 1))
+    workers = min(as_threads(threads), max(n, n * times.shape[-1] // 4096, 1))
     clock = as_schedule(schedule)
     if n * times.shape[-1] > sys.maxsize // start.itemsize:
         raise ValueError(f"{n} features at {times.shape[-1]} times are more values than memory has addresses")
 
     # Rounding may turn the order of two times that a schedule leaves almost equal; engines rely on it.
     theta = times if clock is None else np.maximum.accumulate(clock.elapsed(times), axis=-1)
-    theta = theta / equation.unit
+    if equation.unit != 1:
+        theta = theta / equation.unit
     w = _as_output(out, dtype, (n, times.shape[-1]), {"t": times, "eps": start})
     v: FloatArray | None = None
     b: FloatArray | None = None
