@@ -106,3 +106,39 @@ def test_a_value_depends_on_its_own_time_alone(objective: str, depth: float) -> 
         np.testing.assert_array_equal(
             jo.solve(SPEC[i : i + 1], objective, depth=depth, eps=0.2, t=rows[i]).w[0], together[i]
         )
+
+
+@pytest.mark.parametrize("method", ["exact", "dop853"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_memory_of_earlier_results_is_reused_but_never_shared(method: str, dtype: type) -> None:
+    """Arrays of some MiB come from memory that waits; whatever still refers to it keeps it."""
+    spec = jo.Spectrum(np.linspace(0.2, 2, 2000), rho=np.full(2000, 0.8))
+    t = np.linspace(0, 50, 200)
+
+    def fresh(eps: float) -> Any:
+        return jo.solve(spec, "jepa", depth=2, eps=eps, t=t, method=method, dtype=dtype).w
+
+    reference = fresh(0.1).copy()
+    alive = [fresh(0.1) for _ in range(4)]
+    for k, first in enumerate(alive):
+        assert not any(np.shares_memory(first, other) for other in alive[k + 1 :])
+    row = fresh(0.1)[7]  # a view outlives the array that it is of
+    for _ in range(5):
+        fresh(0.3)
+    np.testing.assert_array_equal(row, reference[7])
+    for kept in alive:
+        np.testing.assert_array_equal(kept, reference)
+
+
+def test_waiting_memory_is_bounded() -> None:
+    resource = pytest.importorskip("resource")
+    spec = jo.Spectrum(np.linspace(0.2, 2, 10_000), rho=np.full(10_000, 0.8))
+
+    def peak() -> float:
+        return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 1024
+
+    jo.solve(spec, "jepa", depth=2, eps=0.1, t=np.linspace(0, 50, 100))
+    before = peak()
+    for m in range(100, 400, 25):  # 8 to 30 MiB each, one at a time
+        jo.solve(spec, "jepa", depth=2, eps=0.1, t=np.linspace(0, 50, m))
+    assert peak() - before < 31 + 64 + 8

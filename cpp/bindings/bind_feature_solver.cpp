@@ -7,6 +7,7 @@
 #include "jepa_ode/runge_kutta.hpp"
 #include "jepa_ode/status.hpp"
 #include "jepa_ode/tableau.hpp"
+#include "output_array.hpp"
 
 namespace jepa_ode::bindings {
 
@@ -24,7 +25,7 @@ py::tuple solve(const Array& lambda, const Array& sigma2, const Array& eps, doub
   const bool row_per_feature = t.ndim() == 2;
   const py::ssize_t n_times = t.shape(t.ndim() - 1);
   const Ensemble features{lambda.data(), sigma2.data(), eps.data(), static_cast<std::size_t>(lambda.size())};
-  Array w({lambda.size(), n_times});
+  Array w = output_array(lambda.size(), n_times, false);
   py::array_t<std::int8_t> status(lambda.size());
   py::array_t<std::int64_t> nfev(lambda.size());
   static_assert(sizeof(Status) == sizeof(std::int8_t));

@@ -7,6 +7,7 @@
 #include "jepa_ode/objective.hpp"
 #include "jepa_ode/sensitivity.hpp"
 #include "jepa_ode/status.hpp"
+#include "output_array.hpp"
 
 namespace jepa_ode::bindings {
 
@@ -103,6 +104,8 @@ void bind_master_curve(py::module_& module) {
              py::arg("eps").noconvert(), py::arg("depth"), py::arg("objective"), py::arg("t").noconvert(),
              py::arg("threads"), py::arg("out").noconvert(),
              "Writes the responses into out [n, m], float64 or float32; returns statuses [n] (THEORY.md 3).");
+  module.def("output_array", &output_array, py::arg("rows"), py::arg("columns"), py::arg("single"),
+             "An uninitialised array [rows, columns] of float64 or float32, in memory of earlier ones if it can be.");
   module.def("sensitivity", &sensitivity, py::arg("lam").noconvert(), py::arg("sigma2").noconvert(),
              py::arg("eps").noconvert(), py::arg("depth"), py::arg("objective"), py::arg("t").noconvert(),
              py::arg("threads"), "Derivatives [n, m] of the responses with respect to lam, sigma2, eps and t.");

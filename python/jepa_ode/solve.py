@@ -302,7 +302,7 @@ def _as_output(out: Any, dtype: Any, shape: tuple[int, int], inputs: dict[str, F
     if dtype is not None and np.dtype(dtype) not in (np.dtype(np.float64), np.dtype(np.float32)):
         raise TypeError(f"dtype must be float64 or float32, got {np.dtype(dtype)}")
     if out is None:
-        return np.empty(shape, dtype=np.float64 if dtype is None else dtype)
+        return engine.output_array(*shape, dtype is not None and np.dtype(dtype) == np.float32)
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
     if out.dtype not in (np.dtype(np.float64), np.dtype(np.float32)):

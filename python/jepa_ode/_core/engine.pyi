@@ -71,6 +71,7 @@ def critical_time(
 def fixed_point(
     lam: numpy.typing.NDArray[numpy.float64], sigma2: numpy.typing.NDArray[numpy.float64], depth: float, objective: int
 ) -> numpy.typing.NDArray[numpy.float64]: ...
+def output_array(rows: int, columns: int, single: bool) -> numpy.ndarray: ...
 def sensitivity(
     lam: numpy.typing.NDArray[numpy.float64],
     sigma2: numpy.typing.NDArray[numpy.float64],
