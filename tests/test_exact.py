@@ -104,6 +104,19 @@ def test_the_far_ends_of_every_branch(
     assert computed_error(objective, depth, spec, eps, t) <= 16 * EPS_M
 
 
+@pytest.mark.parametrize("depth", [300, 520, 530, 600, 1000.5, 2000, 10_000])
+def test_very_deep_encoders(depth: float) -> None:
+    """Beyond the reference's reach: against steps. Fixed points and their powers leave the range of a double."""
+    rho, eps = np.meshgrid(np.linspace(0.05, 1.5, 30), [1e-3, 0.01, 0.5, 2.0])
+    spec = jo.Spectrum(rho.ravel(), rho=rho.ravel())
+    options = {"depth": depth, "eps": eps.ravel(), "t": [0.0, 1e-6, 1.0, 10.0, 1e4]}
+    exact = jo.solve(spec, "jepa", **options)
+    stepped = jo.solve(spec, "jepa", **options, method="dop853", rtol=1e-12, max_steps=20_000)
+    both = (exact.status == 0) & (stepped.status == 0)
+    assert both.sum() > 60
+    np.testing.assert_allclose(exact.w[both] ** (1 / depth), stepped.w[both] ** (1 / depth), rtol=2e-14)
+
+
 @given(objectives, depths, log_uniform(1e-3, 1e3), log_uniform(1e-3, 1e3), log_uniform(1e-6, 10), st.floats(0.01, 0.99))
 def test_time_to_reach_inverts_solve(
     objective: str, depth: float, lam: float, sigma2: float, eps: float, way: float

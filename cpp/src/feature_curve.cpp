@@ -204,8 +204,10 @@ double FeatureCurve::fall(double t) const noexcept {
     const double m = std::exp(at.distance - log_start_.value());
     return fallen(curve_.fall.scaled(m, 1 - m), clock);
   }
-  const double w = fixed_point_ * std::exp(curve_.depth / curve_.q * at.distance);
-  return std::clamp(w, fixed_point_, eps_);
+  // w*, and the way from it in a deep encoder, may be out of a double's range where w is not.
+  const double log_w = curve_.depth / curve_.q * at.distance;
+  if (log_w > 1) return fallen(curve_.fall.scaled(std::exp(-at.distance), -std::expm1(-at.distance)), clock);
+  return std::clamp(fixed_point_ * std::exp(log_w), fixed_point_, eps_);
 }
 
 // exp(beta zeta) k(m) = k(m0) + q sigma^2 eps^2 t, with zeta = log(m/m0) and k the scaled integral
@@ -257,7 +259,7 @@ double FeatureCurve::solve_fall_high(double log_target) const noexcept {
   return bracketed_newton(guess, 0.0, top, [&](double delta) -> Iterate {  // delta = -log m
     const double gap = -std::expm1(-delta), power = std::exp(-beta * delta);
     const double k = curve_.fall.scaled(std::exp(-delta), gap);
-    const double residual = log_natural - std::log(k * power);  // K falls with delta
+    const double residual = log_natural - (std::log(k) - beta * delta);  // K falls with delta; power may underflow
     const double tolerance = newton_tolerance(beta) * std::sqrt(std::min(1.0, delta));
     if (k * power < 1) {
       const double step = residual * gap * k;
