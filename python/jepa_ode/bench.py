@@ -232,7 +232,11 @@ def table(found: Sequence[Measurement]) -> str:
         f"{_beside(f, found, scipy)}".rstrip()
         for f in found
     ]
-    return "\n".join([header, *lines])
+    legend = (
+        "A point is the response of one feature at one time. Medians; answers agreed before they were timed. SciPy is one "
+        "system on\none thread, at the same measured error. Other work on the machine makes single lines jump: run it again."
+    )
+    return "\n".join([header, *lines, "", legend])
 
 
 _NAMES = {

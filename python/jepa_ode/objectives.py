@@ -130,5 +130,6 @@ def require_plain(objective: Objective, what: str) -> None:
     if not objective.is_plain:
         raise ValueError(
             f"{what} holds for plain objectives only (stop-gradient, no ema, no weight_decay), got {objective!r}; "
-            "jepa_ode.solve integrates the others and jepa_ode.gradient_flow the network itself"
+            "for the others jepa_ode.solve(...) integrates, with .critical_time() and .learning_order() of its result, "
+            "jepa_ode.fixed_points lists where they end, and jepa_ode.gradient_flow integrates the network itself"
         )

@@ -25,7 +25,14 @@ from .objectives import JEPA, Objective, ObjectiveLike, as_objective
 from .schedule import Schedule
 from .solution import Solution, describe
 from .spectrum import Spectrum
-from .theory import FeatureEquation, TimeUnit, as_schedule, as_spectrum, feature_equation
+from .theory import (
+    FeatureEquation,
+    TimeUnit,
+    as_schedule,
+    as_spectrum,
+    feature_equation,
+    require_target_variances,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -240,23 +247,21 @@ def _solve_layers(
     workers: int,
 ) -> tuple[FloatArray, FloatArray, FloatArray | None, npt.NDArray[np.int8], npt.NDArray[np.int64]]:
     """Return responses, predictors, target layers, statuses and evaluations of the layer systems (THEORY.md 2)."""
+    described = repr(objective) if predictor is None else f"{objective!r} with v0"
     if np.isinf(times).any():
         raise ValueError(
-            f"t must be finite for {objective!r} and v0: there is no closed form of the limit; "
+            f"t must be finite for {described}: there is no closed form of the limit; "
             "jepa_ode.fixed_points lists what it may be"
         )
     if (start < _SMALLEST_EPS).any():
-        raise ValueError(f"eps must be at least {_SMALLEST_EPS:g} for {objective!r} and v0, got {start.min():g}")
+        raise ValueError(f"eps must be at least {_SMALLEST_EPS:g} for {described}, got {start.min():g}")
     target, tau = "data", 1.0
     if isinstance(objective, JEPA):
         target = "own" if objective.stop_gradient else "differentiated"
         if objective.ema is not None:
             target, tau = "average", objective.ema
-    if target == "differentiated" and spec.sigma2_y is None:
-        raise ValueError(
-            "JEPA without stop-gradient needs the variances of the target: give the spectrum sigma2_y, "
-            "as in jepa_ode.Spectrum(lam, sigma2, sigma2_y=...)"
-        )
+    if target == "differentiated":
+        require_target_variances(spec)
     return engine.solve_layers(
         spec.lam,
         spec.sigma2,

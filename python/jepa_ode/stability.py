@@ -11,7 +11,7 @@ from ._frozen import FrozenArrays, read_only
 from ._validate import FloatArray, as_depth, as_eps
 from .objectives import JEPA, Objective, ObjectiveLike, as_objective
 from .spectrum import Spectrum
-from .theory import as_spectrum
+from .theory import as_spectrum, require_target_variances
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -230,16 +230,14 @@ def _is_collapsing(objective: Objective) -> bool:
 
 
 def _require_possible(spec: Spectrum) -> None:
-    if spec.sigma2_y is None:
+    require_target_variances(spec)
+    assert spec.sigma2_y is not None
+    least = spec.lam * spec.rho
+    impossible = spec.sigma2_y < least * (1 - 1e-12)
+    if impossible.any():
+        k = int(np.argmax(impossible))
         raise ValueError(
-            "JEPA without stop-gradient needs the variances of the target: give the spectrum sigma2_y, "
-            "as in jepa_ode.Spectrum(lam, sigma2, sigma2_y=...)"
-        )
-    least = spec.lam * spec.rho * (1 - 1e-12)
-    if (spec.sigma2_y < least).any():
-        k = int(np.argmax(spec.sigma2_y < least))
-        raise ValueError(
-            f"sigma2_y must be at least lam^2/sigma2 (Cauchy-Schwarz), got {spec.sigma2_y[k]} < {least[k]} for feature {k}"
+            f"sigma2_y must be at least lam^2/sigma2 (Cauchy-Schwarz), got {spec.sigma2_y[k]:g} < {least[k]:g} for feature {k}"
         )
 
 

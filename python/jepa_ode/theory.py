@@ -57,6 +57,15 @@ def as_schedule(schedule: Any) -> Schedule | None:
     return schedule
 
 
+def require_target_variances(spec: Spectrum) -> None:
+    """Raise ValueError unless ``spec`` has the variances of the target, which JEPA without stop-gradient needs."""
+    if spec.sigma2_y is None:
+        raise ValueError(
+            "JEPA without stop-gradient needs the variances of the target: give the spectrum sigma2_y, "
+            "as in jepa_ode.Spectrum(lam, sigma2, sigma2_y=...)"
+        )
+
+
 def fixed_point(spec: Spectrum, objective: ObjectiveLike, *, depth: float) -> FloatArray:
     """Return the response that each feature tends to (THEORY.md 2).
 
