@@ -220,6 +220,10 @@ def _median(run: Callable[[], Any], settings: Settings) -> tuple[float, int]:
     return statistics.median(times), len(times)
 
 
+LEGEND = """A point is the response of one feature at one time. Medians; answers agreed before they were timed. SciPy: one system, one
+thread, the same measured error. Other work on the machine makes single lines jump: then run it again."""
+
+
 def table(found: Sequence[Measurement]) -> str:
     """Return the measurements as text, one line for each, beside the cost of writing the answer and beside SciPy."""
     scipy = next((f for f in found if f.solver == "scipy"), None)
@@ -232,11 +236,7 @@ def table(found: Sequence[Measurement]) -> str:
         f"{_beside(f, found, scipy)}".rstrip()
         for f in found
     ]
-    legend = (
-        "A point is the response of one feature at one time. Medians; answers agreed before they were timed. SciPy is one "
-        "system on\none thread, at the same measured error. Other work on the machine makes single lines jump: run it again."
-    )
-    return "\n".join([header, *lines, "", legend])
+    return "\n".join([header, *lines])
 
 
 _NAMES = {

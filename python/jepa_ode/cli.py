@@ -19,8 +19,8 @@ from ._core import build_info
 from ._option_types import count, from_one, from_zero, positive, shape, share, shrinkage
 from ._progress import StageProgress
 from ._validate import available_cpus
+from .bench import LEGEND, bench, has_scipy, records, table
 from .bench import Settings as BenchSettings
-from .bench import bench, has_scipy, records, table
 from .objectives import JEPA, MAE
 from .pairs import DataError, read_pairs
 from .report import Settings, analyze, write_report
@@ -248,7 +248,7 @@ def _bench(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             found = bench(settings, progress=progress)
     except RuntimeError as error:
         return _fail(_one_line(error))
-    print(table(found))
+    print(table(found), LEGEND, sep="\n\n")
     if not has_scipy():
         print('SciPy not installed: pip install "jepa-ode[bench]" compares with it')
     if options.json is not None:
