@@ -220,8 +220,8 @@ def _median(run: Callable[[], Any], settings: Settings) -> tuple[float, int]:
     return statistics.median(times), len(times)
 
 
-LEGEND = """A point is the response of one feature at one time. Medians; answers agreed before they were timed. SciPy: one system, one
-thread, the same measured error. Other work on the machine makes single lines jump: then run it again."""
+LEGEND = """A point is the response of one feature at one time. Medians; answers agreed before they were timed. SciPy: one
+system, one thread, the same measured error. Other work on the machine makes single lines jump: then run it again."""
 
 
 def table(found: Sequence[Measurement]) -> str:
