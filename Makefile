@@ -108,7 +108,7 @@ dist: $(STAMPS)/group-dist  ## source distribution and wheel in dist/, each trie
 	python -m build
 	for kind in whl tar.gz; do \
 	  python -m venv --clear build/smoke && \
-	  build/smoke/bin/pip install --quiet dist/*.$$kind -C cmake.define.JEPA_ODE_ISAS=baseline && \
+	  build/smoke/bin/pip install --quiet dist/*.$$kind --config-settings=cmake.define.JEPA_ODE_ISAS=baseline && \
 	  (cd build/smoke && bin/python -I $(CURDIR)/tests/smoke.py) || exit 1; \
 	done
 
