@@ -338,9 +338,9 @@ class Solution(FrozenArrays):
 
 def describe(status: npt.NDArray[np.int8]) -> str:
     """Say in one sentence how the features ended."""
-    failed = [engine.Status(int(code)) for code in np.unique(status) if code != 0]
-    if not failed:
+    if not status.any():
         return engine.status_message(engine.Status.OK)
+    failed = [engine.Status(int(code)) for code in np.unique(status) if code != 0]
     return "; ".join(
         f"{np.count_nonzero(status == code)} of {status.size} features: {engine.status_message(code)}"
         for code in failed
