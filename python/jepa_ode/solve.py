@@ -191,7 +191,8 @@ def solve(
     theta = times if clock is None else np.maximum.accumulate(clock.elapsed(times), axis=-1)
     if equation.unit != 1:
         theta = theta / equation.unit
-    w = _as_output(out, dtype, (n, times.shape[-1]), {"t": times, "eps": start})
+    shape = (n, times.shape[-1])
+    kind = _as_output_type(out, dtype, shape, {"t": times, "eps": start})
     v: FloatArray | None = None
     b: FloatArray | None = None
     features = (spec.lam, spec.sigma2, start, equation.depth, equation.code, theta)
@@ -200,12 +201,13 @@ def solve(
             spec, objective, start, predictor, equation, theta, method, rtol, atol, max_steps, workers
         )
     elif method == "exact":
+        w = engine.output_array(*shape, kind == np.float32) if out is None else out
         status = engine.solve_exact(*features, workers, w)
         nfev = np.zeros(n, dtype=np.int64)
     else:
         responses, status, nfev = engine.solve_runge_kutta(*features, method, rtol, atol, max_steps, workers)
     if method != "exact":
-        w = _store(responses, w, out is None, status)
+        w = responses if out is None and kind == responses.dtype else _store(responses, out, kind, status)
     if out is not None:
         w = w.view()  # the caller's array stays writeable
     for array in (w, status, nfev, v, b):
@@ -302,12 +304,12 @@ def _as_method(method: Any, closed: bool) -> str:
     return chosen
 
 
-def _as_output(out: Any, dtype: Any, shape: tuple[int, int], inputs: dict[str, FloatArray]) -> npt.NDArray[Any]:
-    """Return the array that the responses go to, the caller's or a new one."""
+def _as_output_type(out: Any, dtype: Any, shape: tuple[int, int], inputs: dict[str, FloatArray]) -> np.dtype[Any]:
+    """Return the type of the responses; raise TypeError or ValueError where ``out`` cannot hold them."""
     if dtype is not None and np.dtype(dtype) not in (np.dtype(np.float64), np.dtype(np.float32)):
         raise TypeError(f"dtype must be float64 or float32, got {np.dtype(dtype)}")
     if out is None:
-        return engine.output_array(*shape, dtype is not None and np.dtype(dtype) == np.float32)
+        return np.dtype(np.float64 if dtype is None else dtype)
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
     if out.dtype not in (np.dtype(np.float64), np.dtype(np.float32)):
@@ -321,13 +323,14 @@ def _as_output(out: Any, dtype: Any, shape: tuple[int, int], inputs: dict[str, F
     for name, array in inputs.items():
         if np.may_share_memory(out, array):
             raise ValueError(f"out overlaps {name}: responses would overwrite it while it is read")
-    return out
+    return np.dtype(out.dtype)
 
 
-def _store(responses: FloatArray, w: npt.NDArray[Any], fresh: bool, status: npt.NDArray[np.int8]) -> npt.NDArray[Any]:
-    """Return integrated responses in the array and type that was asked for."""
-    if fresh and w.dtype == responses.dtype:
-        return responses
+def _store(
+    responses: FloatArray, out: npt.NDArray[Any] | None, kind: np.dtype[Any], status: npt.NDArray[np.int8]
+) -> npt.NDArray[Any]:
+    """Return integrated responses in the caller's array or in a new one of the type that was asked for."""
+    w = np.empty(responses.shape, dtype=kind) if out is None else out
     with np.errstate(over="ignore"):
         w[...] = responses
     lost = np.isinf(w)
