@@ -1,5 +1,4 @@
 // The adaptive Runge-Kutta solution of an ensemble of features, and the methods themselves as data.
-#include <stdexcept>
 #include <string>
 
 #include "bindings.hpp"
@@ -12,12 +11,6 @@
 namespace jepa_ode::bindings {
 
 namespace {
-
-RungeKuttaMethod method_of(const std::string& name) {
-  if (name == Tsit5::name) return RungeKuttaMethod::tsit5;
-  if (name == Dop853::name) return RungeKuttaMethod::dop853;
-  throw std::invalid_argument("no Runge-Kutta method is called '" + name + "'");
-}
 
 py::tuple solve(const Array& lambda, const Array& sigma2, const Array& eps, double depth, int objective, const Array& t,
                 const std::string& method, double rtol, double atol, std::int64_t max_steps, unsigned threads) {
@@ -34,9 +27,8 @@ py::tuple solve(const Array& lambda, const Array& sigma2, const Array& eps, doub
   Status* codes = reinterpret_cast<Status*>(status.mutable_data());
   std::int64_t* counts = nfev.mutable_data();
   run_without_gil([&](Interrupt& interrupt) {
-    solve_runge_kutta(objective == 0 ? Objective::jepa : Objective::mae, depth, features, times,
-                      static_cast<std::size_t>(n_times), row_per_feature, options, threads, interrupt, out, codes,
-                      counts);
+    solve_runge_kutta(objective_of(objective), depth, features, times, static_cast<std::size_t>(n_times),
+                      row_per_feature, options, threads, interrupt, out, codes, counts);
   });
   return py::make_tuple(w, status, nfev);
 }

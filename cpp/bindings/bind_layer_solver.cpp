@@ -9,7 +9,6 @@
 
 #include "bindings.hpp"
 #include "jepa_ode/layer_solver.hpp"
-#include "jepa_ode/tableau.hpp"
 
 namespace jepa_ode::bindings {
 
@@ -27,11 +26,7 @@ std::tuple<Array, Array, std::optional<Array>, py::array_t<std::int8_t>, py::arr
     const Array& lambda, const Array& sigma2, const std::optional<Array>& sigma2_y, const Array& eps,
     const std::optional<Array>& predictor, double depth, const std::string& target, double decay, double tau,
     const Array& t, const std::string& method, double rtol, double atol, std::int64_t max_steps, unsigned threads) {
-  if (method != Tsit5::name && method != Dop853::name) {
-    throw std::invalid_argument("no Runge-Kutta method is called '" + method + "'");
-  }
-  const RungeKuttaOptions options{method == Tsit5::name ? RungeKuttaMethod::tsit5 : RungeKuttaMethod::dop853, rtol,
-                                  atol, max_steps};
+  const RungeKuttaOptions options{method_of(method), rtol, atol, max_steps};
   LayerProblem problem;
   problem.target = target_of(target);
   problem.depth = depth;

@@ -17,8 +17,6 @@ Ensemble ensemble(const Array& lambda, const Array& sigma2, const Array& eps) {
   return {lambda.data(), sigma2.data(), eps.data(), static_cast<std::size_t>(lambda.size())};
 }
 
-Objective objective_of(int code) { return code == 0 ? Objective::jepa : Objective::mae; }
-
 // Fills w, the responses [n, m], which Python has allocated: float64 or float32.
 py::array_t<std::int8_t> solve(const Array& lambda, const Array& sigma2, const Array& eps, double depth, int objective,
                                const Array& t, unsigned threads, py::array w) {

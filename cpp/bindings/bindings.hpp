@@ -4,7 +4,13 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <stdexcept>
+#include <string>
+
+#include "jepa_ode/objective.hpp"
 #include "jepa_ode/parallel.hpp"
+#include "jepa_ode/runge_kutta.hpp"
+#include "jepa_ode/tableau.hpp"
 
 namespace jepa_ode::bindings {
 
@@ -13,6 +19,15 @@ namespace py = pybind11;
 // Python validates and converts (python/jepa_ode/_validate.py) before it calls: here an array is C-contiguous float64
 // or the call is a programming error, which `noconvert` arguments make loud.
 using Array = py::array_t<double, py::array::c_style>;
+
+// What Python's codes and names stand for (objectives.py, solve.py).
+inline Objective objective_of(int code) { return code == 0 ? Objective::jepa : Objective::mae; }
+
+inline RungeKuttaMethod method_of(const std::string& name) {
+  if (name == Tsit5::name) return RungeKuttaMethod::tsit5;
+  if (name == Dop853::name) return RungeKuttaMethod::dop853;
+  throw std::invalid_argument("no Runge-Kutta method is called '" + name + "'");
+}
 
 // True when a Python signal handler raised: runs on the calling thread, which released the GIL for the engine.
 inline bool python_wants_to_stop() {
