@@ -3,13 +3,17 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+#include "jepa_ode/pack_math.hpp"
 
 namespace jepa_ode {
 
 namespace {
 
-constexpr int degree = 12;
-using Series = std::array<double, degree + 1>;
+using bins::degree;
+using bins::Series;
 
 // sum_(i <= n) a_i b_(n-i)
 double convolution(const Series& a, const Series& b, std::size_t n) noexcept {
@@ -28,31 +32,6 @@ double value(const Series& series, double x) noexcept {
 void translate(Series& series, double shift) noexcept {
   for (std::size_t k = 0; k < degree; ++k) {
     for (std::size_t n = degree; n-- > k;) series[n] += shift * series[n + 1];
-  }
-}
-
-// Row n: the Chebyshev polynomial T_n scaled to leading coefficient 1.
-constexpr std::array<Series, degree + 1> monic_chebyshev() noexcept {
-  std::array<Series, degree + 1> t{};
-  t[0][0] = 1.0;
-  t[1][1] = 1.0;
-  for (std::size_t n = 2; n <= degree; ++n) {  // T_n = x T_(n-1) - c T_(n-2), c = 1/2 at n = 2, then 1/4
-    for (std::size_t k = 0; k < n; ++k) t[n][k + 1] = t[n - 1][k];
-    for (std::size_t k = 0; k + 1 < n; ++k) t[n][k] -= (n == 2 ? 0.5 : 0.25) * t[n - 2][k];
-  }
-  return t;
-}
-
-// Lowers the degree to that of a row with the smallest possible error on |x| <= radius.
-void economise(Series& series, double radius) noexcept {
-  static constexpr std::array<Series, degree + 1> chebyshev = monic_chebyshev();
-  for (std::size_t n = degree; n >= CurveTable::coefficients; --n) {
-    double width = 1.0;
-    for (std::size_t k = n; k-- > 0;) {
-      width *= radius;
-      series[k] -= series[n] * width * chebyshev[n][k];
-    }
-    series[n] = 0.0;
   }
 }
 
@@ -85,59 +64,73 @@ CurveTable::CurveTable(const MasterCurve& curve, Branch branch)
       beta_(DoubleDouble{1.0, 0.0} - alpha_),
       power_(curve.depth_over_q),
       offset_(0.0),
-      rows_(new double[static_cast<std::size_t>(row_of(branch, highest_binade + 1)) * coefficients]),
+      settled_(latest_end),
+      before_(branch == Branch::rise ? -row_of(branch, highest_binade, bins::per_binade - 1, true) : 0),
+      column_length_(before_ + row_of(branch, branch == Branch::decay ? highest_binade + 1 : settled_binade + 1, 0) +
+                     static_cast<std::int64_t>(window)),
+      rows_(new double[static_cast<std::size_t>(column_length_) * bins::coefficients]),
+      columns_(window > 0 ? new double[static_cast<std::size_t>(column_length_) * bins::coefficients] : nullptr),
       lower_{},
       upper_{} {
+  if (branch != Branch::decay && curve.serves_packs()) {
+    pole_.emplace(branch == Branch::rise ? curve.rise_pole : curve.fall);
+  }
   switch (branch) {
     case Branch::rise: {
       // Both integrals are -log|1 - v| + constant at v = 1, and the one of the fall is 0 at v = inf.
       offset_ = (curve.rise_pole.constant() - curve.rise_polynomial_at_one) - curve.fall.constant();
-      lower_ = {first_rise_binade - 1, find(rise_offset * half_bin)};
-      while (lower_.binade < settled_binade) fill_next(lower_, 1, true);
-      upper_ = {first_rise_binade - 1, find(-rise_offset * half_bin)};
+      lower_ = {first_rise_binade - 1, find(rise_offset * bins::half)};
+      while (lower_.binade < settled_binade) fill_next(lower_, 1, false);
+      upper_ = {first_rise_binade - 1, find(-rise_offset * bins::half)};
       break;
     }
     case Branch::fall:
-      lower_ = {0, find(1 - half_bin / 2)};
-      upper_ = {-1, find(1 + half_bin)};
+      lower_ = {0, find(1 - bins::half / 2)};
+      upper_ = {-1, find(1 + bins::half)};
       while (upper_.binade < settled_binade) fill_next(upper_, 1, false);
       break;
     case Branch::decay: {
       const double one = time({true, 2.0, -1.0});  // v = 1/2, where the two integrals meet
       offset_ = one - time({false, 0.5, 0.5});
-      lower_ = {0, find(1 - half_bin / 2)};
-      upper_ = {-1, find(1 + half_bin)};
+      lower_ = {0, find(1 - bins::half / 2)};
+      upper_ = {-1, find(1 + bins::half)};
       break;
     }
   }
   lowest_ = branch == Branch::rise ? first_rise_binade : lower_.binade;
   highest_ = upper_.binade;
+  if (branch != Branch::decay) {  // |1 - y| = (L/q) (1 - v) is below a quarter of a rounding
+    const double rest = std::min(0.25, 0x1p-55 * curve.q_over_depth.hi);
+    settled_ = std::min(latest_end, time({branch == Branch::fall, 1 - rest, rest}));
+  }
 }
 
 void CurveTable::cover(double lowest, double highest) {
   const int low = std::max(std::ilogb(lowest), branch_ == Branch::rise ? first_rise_binade : lowest_binade);
-  const int high = std::min(std::ilogb(highest), branch_ == Branch::fall ? settled_binade : highest_binade);
+  // A window after a row of a decay may reach into the next binade; those of the others end at rows that are there.
+  const int high = std::min(std::ilogb(highest) + (branch_ == Branch::decay ? 1 : 0),
+                            branch_ == Branch::fall ? settled_binade : highest_binade);
   if (low >= lowest_.load(std::memory_order_acquire) && high <= highest_.load(std::memory_order_acquire)) return;
   const std::lock_guard<std::mutex> lock(filling_);
-  while (upper_.binade < high) fill_next(upper_, 1, false);
+  while (upper_.binade < high) fill_next(upper_, 1, branch_ == Branch::rise);
   while (branch_ != Branch::rise && lower_.binade > low) fill_next(lower_, -1, false);
   if (branch_ != Branch::rise) lowest_.store(lower_.binade, std::memory_order_release);
   highest_.store(upper_.binade, std::memory_order_release);
 }
 
 // Fills the binade after the frontier, bin by bin in the direction of `step`.
-void CurveTable::fill_next(Frontier& frontier, int step, bool past_rise) {
+void CurveTable::fill_next(Frontier& frontier, int step, bool plateau) {
   const int binade = frontier.binade + step;
   const double scale = std::ldexp(1.0, binade);
-  const std::int64_t first = row_of(branch_, binade) - (past_rise ? rows_past_rise : 0);
-  const bool plateau = branch_ == Branch::rise && !past_rise;
-  for (std::int64_t k = 0; k < bins; ++k) {
-    const std::int64_t bin = step > 0 ? k : bins - 1 - k;
-    const double g = scale * (1 + static_cast<double>(2 * bin + 1) * half_bin);
+  for (std::int64_t k = 0; k < bins::per_binade; ++k) {
+    const std::int64_t bin = step > 0 ? k : bins::per_binade - 1 - k;
+    const double g = scale * (1 + static_cast<double>(2 * bin + 1) * bins::half);
     const double tau = branch_ != Branch::rise ? g : plateau ? rise_offset - g : g - rise_offset;
     // To the centre of the next bin; the bins of the next binade are twice or half as wide.
-    const double ahead = k + 1 < bins ? 2 * half_bin * step : step > 0 ? 3 * half_bin : -1.5 * half_bin;
-    double* row = rows_.get() + static_cast<std::size_t>(first + bin) * coefficients;
+    const double ahead = k + 1 < bins::per_binade ? 2 * bins::half * step
+                         : step > 0               ? 3 * bins::half
+                                                  : -1.5 * bins::half;
+    const std::int64_t row = row_of(branch_, binade, bin, plateau);
     frontier.next = fill_bin(row, frontier.next, tau, plateau ? -scale : scale, ahead);
   }
   frontier.binade = binade;
@@ -145,8 +138,8 @@ void CurveTable::fill_next(Frontier& frontier, int step, bool past_rise) {
 
 // The polynomial of the bin whose centre is tau, from a point of the curve close to it; `slope` is d tau over d place.
 // Returns the point `next_place` ahead.
-CurveTable::Point CurveTable::fill_bin(double* row, const Point& centre, double tau, double slope,
-                                       double next_place) const noexcept {
+CurveTable::Point CurveTable::fill_bin(std::int64_t row, const Point& centre, double tau, double slope,
+                                       double next_place) noexcept {
   // v' = v g, of which v = x or 1/x gives
   //     x = v     g = +-x^a (1 -+ x),        (x^a)' = a x^a g,            x' = x g
   //     x = 1/v   g = -x^(-beta) (1 -+ x),   (x^-beta)' = beta x^-beta g,   x' = -x g
@@ -170,8 +163,10 @@ CurveTable::Point CurveTable::fill_bin(double* row, const Point& centre, double 
   }
   const double shift = (tau - time(centre)) / slope;
   translate(y, shift);
-  economise(y, half_bin);
-  std::copy_n(y.begin(), coefficients, row);
+  bins::economise(y);
+  const auto place = static_cast<std::size_t>(before_ + row), length = static_cast<std::size_t>(column_length_);
+  std::copy_n(y.begin(), bins::coefficients, rows_.get() + place * bins::coefficients);
+  for (std::size_t k = 0; columns_ && k < bins::coefficients; ++k) columns_[k * length + place] = y[k];
 
   const double next = shift + next_place;
   double ahead = value(x, next), rest = value(c, next);
@@ -214,8 +209,12 @@ double CurveTable::time(const Point& at, double power, double log_x) const noexc
 }
 
 Pack CurveTable::time(Pack x, Pack rest, Pack power, Pack log_x) const noexcept {
-  if (branch_ == Branch::fall) return curve_.fall_value(x, rest, power);
-  return curve_.rise_value(x, rest, power, log_x) + pack(offset_);
+  const Pack log_rest = log(rest).hi;
+  if (branch_ == Branch::fall) return pole_->value(rest, power, log_rest);
+  Pack pole_power = power;  // x^(pole_index + alpha)
+  for (int n = 0; n < curve_.pole_index; ++n) pole_power *= x;
+  const Pack logarithm = curve_.log_index < 0 ? Pack{} : log_x;
+  return fma(power, curve_.rise_polynomial(x), logarithm) + pole_->value(rest, pole_power, log_rest) + pack(offset_);
 }
 
 double CurveTable::delay(const Point& at, double power, double excess) const noexcept {

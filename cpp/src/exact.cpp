@@ -19,6 +19,8 @@ namespace jepa_ode {
 
 namespace {
 
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
 // What a pack of features, or a feature of all lanes, needs to know of itself.
 struct Lanes {
   Pack start, rate, scale, eps, low, high;  // responses stay within [low, high]
@@ -29,9 +31,12 @@ struct Lanes {
 template <Branch branch>
 class Tabulated {
  public:
-  explicit Tabulated(ExactCurve& curve) : rows_(curve.table(branch).rows()) {}
+  explicit Tabulated(ExactCurve& curve)
+      : rows_(curve.table(branch).rows()),
+        columns_(curve.table(branch).columns()),
+        column_length_(curve.table(branch).column_length()) {}
 
-  // With `ordered` lanes the times of the lanes do not fall, so neither do their bins.
+  // With `ordered` lanes the times of the lanes do not fall, so neither do their rows.
   template <bool ordered>
   Pack response(const Lanes& lane, Pack t) const noexcept {
     const Pack w = lane.scale * value<ordered>(fma(lane.rate, t, lane.start));
@@ -39,53 +44,62 @@ class Tabulated {
   }
 
  private:
-  static constexpr int place_bits = 52 - CurveTable::bin_bits;
-  static constexpr std::int64_t place_mask = (std::int64_t{1} << place_bits) - 1;
-  static constexpr std::int64_t exponent_of_one = std::int64_t{1023};
-
   // y at tau (curve_table.hpp).
   template <bool ordered>
   Pack value(Pack tau) const noexcept {
     const Pack g = branch == Branch::rise ? abs(tau) + pack(CurveTable::rise_offset) : tau;
-    const IntPack bits = bits_of(g);
-    IntPack row =
-        (bits >> place_bits) + int_pack(CurveTable::row_of(branch, 0) - (exponent_of_one << CurveTable::bin_bits));
-    if constexpr (branch == Branch::rise) row -= (tau > pack(0.0)) & int_pack(CurveTable::rows_past_rise);
-    const Pack place =
-        from_bits((bits & int_pack(place_mask)) | int_pack(exponent_of_one << 52)) - pack(1 + CurveTable::half_bin);
-    if (ordered && row[0] == row[lanes - 1]) {  // 10% faster with 2000 times, no loss with 200
-      const double* const c = rows_ + 8 * row[0];
-      return sum(place, pack(c[0]), pack(c[1]), pack(c[2]), pack(c[3]), pack(c[4]), pack(c[5]), pack(c[6]), pack(c[7]));
+    IntPack row = bins::number(g);
+    if constexpr (branch == Branch::rise) {
+      // Up to the sign, which inverts all bits of a row on the plateau, this is a difference: g >= 2 has the bit.
+      static_assert(bins::first(CurveTable::first_rise_binade) == 0x8000);
+      row = row ^ int_pack(0x8000) ^ (bits_of(tau) >> 63);
+    } else {
+      row -= int_pack(bins::first(CurveTable::lowest_binade));
     }
-    Pack c[8];
-    load_rows(rows_, row, c);
-    return sum(place, c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]);
-  }
-
-  // Estrin's scheme, 5 to 8% faster than Horner's rule where a row has 2000 times: how long a pack takes from its time
-  // to its response counts as well.
-  static Pack sum(Pack x, Pack c0, Pack c1, Pack c2, Pack c3, Pack c4, Pack c5, Pack c6, Pack c7) noexcept {
-    const Pack x2 = x * x;
-    const Pack low = fma(fma(c3, x, c2), x2, fma(c1, x, c0)), high = fma(fma(c7, x, c6), x2, fma(c5, x, c4));
-    return fma(high, x2 * x2, low);
+    const Pack place = bins::place(g);
+    Pack c[bins::coefficients];
+    if (ordered && window > 0 && row[lanes - 1] - row[0] < static_cast<std::int64_t>(window)) {
+      const double* const column = columns_ + row[0];
+      const IntPack ahead = row - int_pack(row[0]);
+      for (std::size_t k = 0; k < bins::coefficients; ++k)
+        c[k] = pick(column + static_cast<std::int64_t>(k) * column_length_, ahead);
+    } else if (ordered && row[0] == row[lanes - 1]) {  // 10% faster with 2000 times, no loss with 200
+      const double* const same = rows_ + 8 * row[0];
+      for (std::size_t k = 0; k < bins::coefficients; ++k) c[k] = pack(same[k]);
+    } else {
+      load_rows(rows_, row, c);
+    }
+    return bins::sum(c, place);
   }
 
   const double* rows_;
+  const double* columns_;
+  std::int64_t column_length_;
 };
 
-// MAE at depth 1: v' = +-v (1 -+ v) in tau = 2 |lambda| t has (w/eps)^2 = 1 / (e^-tau + v0 (1 - e^-tau)) for lambda >
-// 0, e^-tau / (1 + v0 (1 - e^-tau)) for lambda < 0.
-template <bool decays>
+// MAE at depth 1: v' = +-v (1 -+ v) in tau = 2 |lambda| t. Each form is a sum of terms of one sign.
+//
+//     rise    v0 < 1       (eps/w)^2 = v0 + (1 - v0) e^-tau
+//     fall    v0 > 1       (eps/w)^2 = 1 + (v0 - 1) (1 - e^-tau)
+//     decay   lambda < 0   (eps/w)^2 = (1 + v0 (1 - e^-tau)) / e^-tau
+template <Branch branch>
 class Logistic {
  public:
   explicit Logistic(ExactCurve&) noexcept {}
 
   template <bool>
   Pack response(const Lanes& lane, Pack t) const noexcept {
-    const Decay half = decay(pack(0.5) * lane.rate * t);                       // of tau/2
-    const Pack restored = lane.start * (half.gone * (pack(1.0) + half.left));  // v0 (1 - e^-tau)
-    const Pack w = decays ? lane.eps * half.left / sqrt(pack(1.0) + restored)
-                          : lane.eps / sqrt(fma(half.left, half.left, restored));
+    const Pack v0 = lane.start, tau = lane.rate * t;
+    Pack w{};
+    if constexpr (branch == Branch::rise) {
+      w = lane.eps * reciprocal_sqrt(fma(decay(tau).left, pack(1.0) - v0, v0));
+    } else if constexpr (branch == Branch::fall) {
+      w = lane.eps * reciprocal_sqrt(fma(decay(tau).gone, v0 - pack(1.0), pack(1.0)));
+    } else {  // by half of tau, for e^-tau may be too small a number
+      const Decay half = decay(pack(0.5) * tau);
+      const Pack gone = half.gone * (pack(1.0) + half.left);
+      w = lane.eps * half.left * reciprocal_sqrt(fma(v0, gone, pack(1.0)));
+    }
     return max(min(w, lane.high), lane.low);
   }
 };
@@ -135,8 +149,9 @@ class Piece {
     write<Kind::rise, Tabulated<Branch::rise>>(motions);
     write<Kind::fall, Tabulated<Branch::fall>>(motions);
     write<Kind::decay, Tabulated<Branch::decay>>(motions);
-    write<Kind::logistic, Logistic<false>>(motions);
-    write<Kind::logistic_decay, Logistic<true>>(motions);
+    write<Kind::logistic_rise, Logistic<Branch::rise>>(motions);
+    write<Kind::logistic_fall, Logistic<Branch::fall>>(motions);
+    write<Kind::logistic_decay, Logistic<Branch::decay>>(motions);
     write<Kind::algebraic, Algebraic>(motions);
     for (const std::size_t i : motions.others) write_slowly(i, times_.begin);
     return overflowed_;
@@ -169,24 +184,26 @@ class Piece {
         bounded<kind>(pack(motion.start[k]), pack(motion.rate[k]), pack(motion.scale[k]), pack(motion.eps[k]));
     const double* const t = times_.row(i);
     Real* const w = w_ + i * times_.row_length;
+    const double end = motion.end[k];
     std::size_t j = times_.begin;
-    for (; j < times_.end && t[j] == 0; ++j) w[j] = static_cast<Real>(motion.eps[k]);  // to the last bit
-    const auto stop = t[times_.end - 1] < motion.end[k]
-                          ? times_.end
-                          : static_cast<std::size_t>(std::lower_bound(t + j, t + times_.end, motion.end[k]) - t);
-    for (; j + lanes <= stop; j += lanes) store(w + j, law.template response<true>(lane, load(t + j)));
-    if (j < stop) {  // fewer than a pack: the last time stands in for those that are missing
-      double padded[lanes];
-      Real responses[lanes];
-      for (std::size_t n = 0; n < lanes; ++n) padded[n] = t[std::min(j + n, stop - 1)];
-      store(responses, law.template response<true>(lane, load(padded)));
-      std::copy_n(responses, stop - j, w + j);
+    for (; j + lanes <= times_.end && t[j + lanes - 1] < end; j += lanes) {
+      store(w + j, law.template response<true>(lane, load(t + j)));
+    }
+    // Fewer than a pack are left before the end: the last time stands in for those that are missing.
+    const std::size_t left = std::min(lanes, times_.end - j);
+    const auto count =
+        static_cast<std::size_t>(__builtin_popcount(bits(load_first(t + j, left, infinity) < pack(end))));
+    const std::size_t stop = j + count;
+    if (count > 0) {
+      store_first(w + j, law.template response<true>(lane, load_first(t + j, count, t[stop - 1])), count);
     }
     if (decays(kind)) {
       write_slowly(i, stop);
     } else {
       std::fill(w + stop, w + times_.end, static_cast<Real>(motion.scale[k]));
     }
+    for (j = times_.begin; j < times_.end && t[j] == 0; ++j)
+      w[j] = static_cast<Real>(motion.eps[k]);  // to the last bit
   }
 
   // Lanes are features k, k + 1, ...
@@ -313,7 +330,7 @@ void time_to_reach(ExactCurve& curve, const Ensemble& features, const double* w,
         }
       }
     }
-    for (const Kind kind : {Kind::logistic, Kind::logistic_decay, Kind::algebraic}) {
+    for (const Kind kind : {Kind::logistic_rise, Kind::logistic_fall, Kind::logistic_decay, Kind::algebraic}) {
       std::for_each(from[kind].feature.begin(), from[kind].feature.end(), slowly);
     }
     std::for_each(from.others.begin(), from.others.end(), slowly);
@@ -332,11 +349,13 @@ void critical_time(ExactCurve& curve, const Ensemble& features, double fraction,
         t[rise.feature[k]] = std::max(0.0, arrival - rise.start[k]) / rise.rate[k];
       }
     }
-    for (const std::size_t i : motions[Kind::fall].feature) t[i] = 0.0;  // from the start on
-    for (const Kind kind : {Kind::decay, Kind::logistic_decay, Kind::algebraic}) {
-      for (const std::size_t i : motions[kind].feature) t[i] = std::numeric_limits<double>::infinity();
+    for (const Kind kind : {Kind::fall, Kind::logistic_fall}) {
+      for (const std::size_t i : motions[kind].feature) t[i] = 0.0;  // from the start on
     }
-    const Motion& logistic = motions[Kind::logistic];  // e^tau = (v/(1 - v)) / (v0/(1 - v0)), v = fraction^2
+    for (const Kind kind : {Kind::decay, Kind::logistic_decay, Kind::algebraic}) {
+      for (const std::size_t i : motions[kind].feature) t[i] = infinity;
+    }
+    const Motion& logistic = motions[Kind::logistic_rise];  // e^tau = (v/(1 - v)) / (v0/(1 - v0)), v = fraction^2
     for (std::size_t k = 0; k < logistic.size(); ++k) {
       const double v = fraction * fraction, v0 = logistic.start[k];
       t[logistic.feature[k]] = v > v0 ? std::log1p((v - v0) / (v0 * (1 - v))) / logistic.rate[k] : 0.0;

@@ -6,7 +6,6 @@
 #include <limits>
 #include <stdexcept>
 
-#include "jepa_ode/pack_math.hpp"
 #include "jepa_ode/power_series.hpp"
 
 namespace jepa_ode {
@@ -41,7 +40,7 @@ std::vector<double> reciprocals(int count, double alpha, int skip, bool alternat
 
 // Beyond the radius, the constant and the logarithm of near_pole would cancel to much less than either.
 PoleIntegral::PoleIntegral(double g) : g_(g), pole_radius_(g <= 1.25 ? std::min(0.5, 1 / (g + 1)) : 0.5 / (g + 1)) {
-  const double reach = serves_packs() ? 1 - pole_radius_ : 0.5;
+  const double reach = series_suffice() ? 1 - pole_radius_ : 0.5;
   at_zero_ = reciprocals(static_cast<int>(std::ceil(-series_terms * std::log(2.0) / std::log(reach))), g, -1, false);
   // (1 - z)^(g-1) = sum_k (1-g)_k z^k / k!, so integral_0^z (1 - (1-s)^(g-1))/s ds = - sum_(k >= 1) (1-g)_k z^k / (k!
   // k). Inside the radius the terms fall at least like 2^-k.
@@ -53,7 +52,7 @@ PoleIntegral::PoleIntegral(double g) : g_(g), pole_radius_(g <= 1.25 ? std::min(
   }
   const double z = pole_radius_;
   const double reference =
-      std::pow(1 - z, g_) * (serves_packs() ? polynomial(at_zero_, 1 - z) : continued_fraction(1 - z));
+      std::pow(1 - z, g_) * (series_suffice() ? polynomial(at_zero_, 1 - z) : continued_fraction(1 - z));
   constant_ = -std::log(z) + polynomial(at_pole_, z) - reference;
 }
 
@@ -94,25 +93,12 @@ double PoleIntegral::continued_fraction(double v) const noexcept {
 double PoleIntegral::scaled(double v, double one_minus_v) const noexcept {
   if (v <= 0.5) return series(at_zero_, v);
   if (one_minus_v <= pole_radius_) return near_pole(one_minus_v) * std::pow(v, -g_);
-  return serves_packs() ? polynomial(at_zero_, v) : continued_fraction(v);
+  return series_suffice() ? polynomial(at_zero_, v) : continued_fraction(v);
 }
 
 double PoleIntegral::value(double v, double one_minus_v) const noexcept {
   if (v > 0.5 && one_minus_v <= pole_radius_) return near_pole(one_minus_v);
   return std::pow(v, g_) * scaled(v, one_minus_v);
-}
-
-Pack PoleIntegral::value(Pack v, Pack one_minus_v, Pack power) const noexcept {
-  const Pack minus_log = -log(one_minus_v).hi;
-  if (g_ == 1) return minus_log;
-  const Mask close = one_minus_v <= pack(pole_radius_), far = v <= pack(0.5);
-  Pack value{};
-  if (any(far)) value = power * polynomial(at_zero_, v, series_terms);
-  if (any(close))
-    value = select(close, polynomial(at_pole_, one_minus_v, at_pole_.size()) + minus_log - pack(constant_), value);
-  const Mask between = ~(close | far);
-  if (any(between)) value = select(between, power * polynomial(at_zero_, v, at_zero_.size()), value);
-  return value;
 }
 
 // With s = v/(1 + v) <= 2/3 the integral is B_s(g, 1 - g), and Euler's transformation (DLMF 15.8.1) gives a series of
@@ -153,15 +139,14 @@ MasterCurve::MasterCurve(Objective objective, double depth_)
   rise_polynomial_at_one = compensated_polynomial(rise_polynomial_, 1.0);
 }
 
-bool MasterCurve::serves_packs() const noexcept { return fall.serves_packs() && (log_index < 0 || log_exponent == 0); }
+bool MasterCurve::serves_packs() const noexcept {
+  return fall.series_suffice() && (log_index < 0 || log_exponent == 0);
+}
 
-Pack MasterCurve::rise_value(Pack v, Pack one_minus_v, Pack power, Pack log_v) const noexcept {
-  Pack pole_power = power;  // v^(pole_index + alpha)
-  for (int n = 0; n < pole_index; ++n) pole_power *= v;
+Pack MasterCurve::rise_polynomial(Pack v) const noexcept {
   Pack sum{};
   for (std::size_t n = rise_polynomial_.size(); n-- > 0;) sum = fma(sum, v, pack(rise_polynomial_[n]));
-  if (log_index < 0) log_v = Pack{};
-  return fma(power, sum, log_v) + rise_pole.value(v, one_minus_v, pole_power);
+  return sum;
 }
 
 double MasterCurve::log_term(double xi) const noexcept {

@@ -21,11 +21,11 @@ double look_up(const CurveTable& table, Branch branch, double tau) {
   const double g = branch == Branch::rise ? std::abs(tau) + CurveTable::rise_offset : tau;
   int exponent = 0;
   const double mantissa = 2 * std::frexp(g, &exponent);  // in [1, 2)
-  const auto bin = static_cast<std::int64_t>((mantissa - 1) * static_cast<double>(CurveTable::bins));
-  const double centre = 1 + static_cast<double>(2 * bin + 1) * CurveTable::half_bin;
-  std::int64_t row = CurveTable::row_of(branch, exponent - 1) + bin;
-  if (branch == Branch::rise && tau > 0) row -= CurveTable::rows_past_rise;
+  const auto bin = static_cast<std::int64_t>((mantissa - 1) * static_cast<double>(bins::per_binade));
+  const double centre = 1 + static_cast<double>(2 * bin + 1) * bins::half;
+  const std::int64_t row = CurveTable::row_of(branch, exponent - 1, bin, branch == Branch::rise && tau < 0);
   const double* const c = table.rows() + 8 * row;
+  for (int k = 0; k < 8 && window > 0; ++k) CHECK(table.columns()[k * table.column_length() + row] == c[k]);
   double sum = 0.0;
   for (int k = 8; k-- > 0;) sum = sum * (mantissa - centre) + c[k];
   return sum;
@@ -62,7 +62,7 @@ TEST(tables_are_the_curve) {
         for (int k = 0; k < 4000; ++k) {
           const CurveTable::Point at = random_point(branch, std::max(1.0, -curve.alpha), random);
           const double tau = table.time(at), g = std::abs(tau);
-          if (g > (branch != Branch::decay && tau > 0 ? CurveTable::settled : 1e12) || g < 0x1p-39) continue;
+          if (g > (branch != Branch::decay && tau > 0 ? CurveTable::latest_end : 1e12) || g < 0x1p-39) continue;
           const DoubleDouble log_v = at.rest < 0x1p-40 ? DoubleDouble{std::log1p(-at.rest), 0.0} : jepa_ode::log(at.x);
           const double y = jepa_ode::exp(log_v * curve.depth_over_q * (at.inverted ? -1.0 : 1.0)).value();
           worst = std::max(worst, std::abs(look_up(table, branch, tau) / y - 1));
@@ -119,10 +119,28 @@ TEST(bins_do_not_depend_on_the_order_in_which_they_are_made) {
       if (g <= high && g >= 2) step_by_step.cover(2.0, g);
       if (1 / g < low && g > high) break;
     }
-    const std::int64_t first = CurveTable::row_of(branch, std::ilogb(low)),
-                       last = CurveTable::row_of(branch, std::ilogb(high) + 1);
+    const bool plateau = branch == Branch::rise;  // whose rows count backwards
+    const std::int64_t one = CurveTable::row_of(branch, std::ilogb(low), 0, plateau),
+                       other = CurveTable::row_of(branch, std::ilogb(high), bins::per_binade - 1, plateau);
+    const std::int64_t first = std::min(one, other), last = std::max(one, other) + 1;
     CHECK(std::memcmp(at_once.rows() + 8 * first, step_by_step.rows() + 8 * first,
                       static_cast<std::size_t>(last - first) * 64) == 0);
+  }
+}
+
+TEST(curves_that_have_settled_are_at_their_end) {
+  for (const Objective objective : {Objective::jepa, Objective::mae}) {
+    for (const double depth : {1.0, 2.0, 4.5, 64.0, 400.0}) {
+      const MasterCurve curve(objective, depth);
+      if (!CurveTable::serves(curve)) continue;
+      for (const Branch branch : {Branch::rise, Branch::fall}) {
+        const CurveTable table(curve, branch);
+        const double last = table.settled();
+        CHECK(last <= CurveTable::latest_end);
+        CHECK(std::abs(look_up(table, branch, last) - 1) <= 0x1p-52);
+        CHECK(std::abs(look_up(table, branch, last - 5) - 1) >= 0x1p-52);  // and not for long
+      }
+    }
   }
 }
 

@@ -62,6 +62,52 @@ TEST(rows_arrive_as_columns) {
   }
 }
 
+TEST(windows_are_picked_from) {
+  double table[64];
+  for (std::size_t k = 0; k < 64; ++k) table[k] = static_cast<double>(k);
+  for (std::int64_t first = 0; first + 2 * static_cast<std::int64_t>(window) <= 64 && window > 0; ++first) {
+    IntPack index{};
+    for (std::size_t i = 0; i < lanes; ++i)
+      index[i] = static_cast<std::int64_t>((7 * i + 5) % std::max<std::size_t>(window, 1));
+    const Pack picked = pick(table + first, index);
+    for (std::size_t i = 0; i < lanes; ++i) CHECK(picked[i] == static_cast<double>(first + index[i]));
+  }
+}
+
+TEST(first_lanes_alone_cross_memory) {
+  const double from[] = {1, 2, 3, 4, 5, 6, 7, 8};
+  for (std::size_t count = 0; count <= lanes; ++count) {
+    const Pack x = load_first(from, count, -1.0);
+    double doubles[lanes];
+    float floats[lanes];
+    std::fill_n(doubles, lanes, 0.0);
+    std::fill_n(floats, lanes, 0.0f);
+    store_first(doubles, x, count);
+    store_first(floats, x, count);
+    for (std::size_t i = 0; i < lanes; ++i) {
+      CHECK(x[i] == (i < count ? from[i] : -1.0));
+      CHECK(doubles[i] == (i < count ? from[i] : 0.0));
+      CHECK(floats[i] == (i < count ? static_cast<float>(from[i]) : 0.0f));
+    }
+  }
+}
+
+TEST(reciprocal_square_roots) {
+  std::mt19937_64 random(2);
+  std::uniform_real_distribution<double> exponent(-667, 667);  // e^667 is 1e290
+  double worst = 0.0;
+  for (int k = 0; k < 100'000; ++k) {
+    Pack x{};
+    for (std::size_t i = 0; i < lanes; ++i) x[i] = std::exp(exponent(random));
+    const Pack r = reciprocal_sqrt(x);
+    for (std::size_t i = 0; i < lanes; ++i) {
+      const long double exact = 1 / std::sqrt(static_cast<long double>(x[i]));
+      worst = std::max(worst, static_cast<double>(std::abs(static_cast<long double>(r[i]) / exact - 1)));
+    }
+  }
+  CHECK(worst < 1.5 * 0x1p-52);
+}
+
 TEST(floats_are_rounded_doubles) {
   float out[lanes];
   const Pack x = numbered(0.1, 0.7);

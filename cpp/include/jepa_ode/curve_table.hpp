@@ -7,10 +7,9 @@
 //     fall    v' = v^(1+a) (1 - v)      from inf at tau = 0 down to 1
 //     decay   v' = -v^(1+a) (1 + v)     from inf at tau = 0 down to 0
 //
-// Bins. A polynomial converges on a bin like the ratio of the bin's width to its distance from the singularities, and
-// power laws look alike on every scale. So a bin is 1/32 of a binade of a distance g, which is |tau| + 2 on each side
-// of a rise and tau otherwise: the exponent and the top bits of g's mantissa are the bin, the other bits the place in
-// it. Eight coefficients, one cache line, then err by about a rounding. Past tau = 61, y is 1.
+// Bins (bins.hpp) are of a distance g from the singularities: |tau| + 2 on each side of a rise, tau otherwise. Power
+// laws look alike on every scale, so a binade of g needs as many bins as any other. Past tau = 61, at the latest, y
+// is 1.
 //
 // Each bin is the Taylor series of the differential equation at its centre, to degree 12, economised to degree 7; where
 // the centre lies is the analytic T of the master curve. Binades are filled when first asked for, outwards from one
@@ -22,9 +21,12 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 
+#include "jepa_ode/bins.hpp"
 #include "jepa_ode/double_double.hpp"
 #include "jepa_ode/master_curve.hpp"
+#include "jepa_ode/pole_table.hpp"
 
 namespace jepa_ode {
 
@@ -32,15 +34,11 @@ enum class Branch { rise, fall, decay };
 
 class CurveTable {
  public:
-  static constexpr std::size_t coefficients = 8;  // of a bin
-  static constexpr int bin_bits = 5;              // a binade has 2^bin_bits bins
-  static constexpr std::int64_t bins = 1 << bin_bits;
-  static constexpr double half_bin = 0.5 / bins;
   // Any table covers 2^-256 <= g < 2^256.
   static constexpr int lowest_binade = -256, highest_binade = 255;
   static constexpr double nearest = 0x1p-256, farthest = 0x1p256;
   // Rise and fall are over at tau = 61, within the binade [32, 64) of g.
-  static constexpr double settled = 61.0;
+  static constexpr double latest_end = 61.0;
   static constexpr int settled_binade = 5;
   static constexpr double rise_offset = 2.0;  // g = |tau| + rise_offset
   static constexpr int first_rise_binade = 1;
@@ -52,13 +50,23 @@ class CurveTable {
   // Fills the bins of lowest <= g <= highest where they are not yet; only these may be read. Thread-safe.
   void cover(double lowest, double highest);
 
-  const double* rows() const noexcept { return rows_.get(); }
+  // From this tau on, a rise or a fall is at 1 to the last bit.
+  double settled() const noexcept { return settled_; }
 
-  // Row of the first bin of a binade of g. The bins of a rise past tau = 0 come first, those of its plateau after them.
-  static constexpr std::int64_t rows_past_rise = (settled_binade - first_rise_binade + 1) * bins;
-  static constexpr std::int64_t row_of(Branch branch, int binade) noexcept {
-    return branch == Branch::rise ? rows_past_rise + (binade - first_rise_binade) * bins
-                                  : (binade - lowest_binade) * bins;
+  // The rows of coefficients, each a bin, in the order of time: row 0 is the first bin past tau = 0 of a rise, and the
+  // bin at the lowest g of the others.
+  const double* rows() const noexcept { return rows_.get() + before_ * bins::coefficients; }
+
+  // The same transposed, where packs can pick from windows of it (pack.hpp): coefficient k of row r is columns()[k *
+  // column_length() + r], and a window after any row may be read.
+  const double* columns() const noexcept { return columns_.get() + before_; }
+  std::int64_t column_length() const noexcept { return column_length_; }
+
+  // The row of a bin of g. On the plateau of a rise, where g falls with time, rows count backwards: -1, -2, ...
+  static constexpr std::int64_t row_of(Branch branch, int binade, std::int64_t bin, bool plateau = false) noexcept {
+    const int first = branch == Branch::rise ? first_rise_binade : lowest_binade;
+    const std::int64_t count = (binade - first) * bins::per_binade + bin;
+    return plateau ? -1 - count : count;
   }
 
   // tau at v = x, or at v = 1/x where `inverted`; rest = 1 - x where that is small and known better than x.
@@ -73,7 +81,7 @@ class CurveTable {
   // The same from the power x^alpha or, inverted, x^beta, and log x that the caller has.
   double time(const Point& point, double power, double log_x) const noexcept;
 
-  // The same on packs, for rise and fall, where the curve serves packs.
+  // The same on packs of `point.x`, for rise and fall, where the curve serves packs.
   Pack time(Pack x, Pack rest, Pack power, Pack log_x) const noexcept;
 
   // How much later a point is whose logarithm exceeds that of `point.x` by a rounding; `power` as above.
@@ -88,14 +96,19 @@ class CurveTable {
   };
 
   Point find(double tau) const noexcept;
-  void fill_next(Frontier& frontier, int step, bool past_rise);
-  Point fill_bin(double* row, const Point& centre, double tau, double slope, double next_place) const noexcept;
+  void fill_next(Frontier& frontier, int step, bool plateau);
+  Point fill_bin(std::int64_t row, const Point& centre, double tau, double slope, double next_place) noexcept;
 
   const MasterCurve& curve_;
   Branch branch_;
   DoubleDouble alpha_, beta_, power_;  // alpha, beta of the curve and L/q, before rounding
   double offset_;                      // what the branch's integral is to be shifted by
-  std::unique_ptr<double[]> rows_;     // pages that no bin was written to take no memory
+  double settled_;
+  std::optional<PoleTable> pole_;  // for starts on packs
+  // Pages that no bin was written to take no memory.
+  std::int64_t before_;  // rows of a negative number
+  std::int64_t column_length_;
+  std::unique_ptr<double[]> rows_, columns_;
   std::mutex filling_;
   Frontier lower_, upper_;
   std::atomic<int> lowest_, highest_;  // the same binades, for readers

@@ -35,13 +35,17 @@ class PoleIntegral {
   double value(double v, double one_minus_v) const noexcept;   // K(v)
   double constant() const noexcept { return constant_; }       // lim -log(1 - v) - K(v), v -> 1
 
-  // K on packs, of v, 1 - v and v^g; where the series alone reach all v.
-  bool serves_packs() const noexcept { return g_ <= largest_packed_; }
-  Pack value(Pack v, Pack one_minus_v, Pack power) const noexcept;
+  // For tables: g, the series of near_pole and how far it reaches.
+  double exponent() const noexcept { return g_; }
+  const std::vector<double>& at_pole() const noexcept { return at_pole_; }
+  double pole_radius() const noexcept { return pole_radius_; }
+
+  // Whether the series at 0 meets near_pole after a reasonable number of terms.
+  bool series_suffice() const noexcept { return g_ <= largest_series_; }
 
  private:
   // Up to here the series at 0, taken far enough to meet near_pole, is cheaper than the continued fraction.
-  static constexpr double largest_packed_ = 17.0;
+  static constexpr double largest_series_ = 17.0;
 
   double near_pole(double z) const noexcept;  // K(1 - z)
   double continued_fraction(double v) const noexcept;
@@ -98,10 +102,9 @@ class MasterCurve {
 
   PoleIntegral fall;  // exponent beta
 
-  // The same two on packs, of v, 1 - v, v^alpha and log v, and of m, 1 - m and m^beta; where the curve serves packs.
+  // Whether packs of starts are to be had (curve_table.hpp), and of them v^alpha times the polynomial.
   bool serves_packs() const noexcept;
-  Pack rise_value(Pack v, Pack one_minus_v, Pack power, Pack log_v) const noexcept;
-  Pack fall_value(Pack m, Pack one_minus_m, Pack power) const noexcept { return fall.value(m, one_minus_m, power); }
+  Pack rise_polynomial(Pack v) const noexcept;
 
   // v^(-alpha) times the sum of all alternating terms but the logarithmic one, 0 <= v <= 1/2.
   double decay_series(double v) const noexcept;

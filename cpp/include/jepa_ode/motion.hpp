@@ -12,15 +12,16 @@ namespace jepa_ode {
 
 // The kinds of motion: the branches of the master curve in the order of `Branch`, and the closed forms of MAE at depth
 // 1 (logistic) and of lambda = 0 (algebraic).
-enum class Kind { rise, fall, decay, logistic, logistic_decay, algebraic };
-constexpr std::size_t kinds = 6;
+enum class Kind { rise, fall, decay, logistic_rise, logistic_fall, logistic_decay, algebraic };
+constexpr std::size_t kinds = 7;
 
 // Features of one kind: numbers in one order, ready for packs.
 //
 //                           start         rate                   scale           end: from then on
 //     rise, fall            tau(0)        q lambda u*^(p-1)      w*              w is w*
 //     decay                 tau(0)        q |lambda| u*^(p-1)    w* of |lambda|  out of the table's reach
-//     logistic(_decay)      (eps/w*)^2    2 |lambda|             w* of |lambda|  w is w* (out of reach)
+//     logistic_rise, _fall  (eps/w*)^2    2 lambda               w*              w is w*
+//     logistic_decay        the same      2 |lambda|             w* of |lambda|  out of reach
 //     algebraic             -             2 L sigma^2 eps^2      0               out of reach
 struct Motion {
   std::vector<std::size_t> feature;

@@ -40,27 +40,36 @@ inline Pack load(const double* from) noexcept {
 
 inline void store(double* to, Pack x) noexcept { std::memcpy(to, &x, sizeof x); }
 
+inline Pack pack(double x) noexcept { return x - Pack{}; }
+
 // The first `count` lanes from and to memory, no byte beyond them. Lanes not loaded are `other`.
 inline Pack load_first(const double* from, std::size_t count, double other) noexcept {
-  Pack x = other - Pack{};
+#if defined(__AVX512F__)
+  return _mm512_mask_loadu_pd(pack(other), static_cast<__mmask8>((1u << count) - 1), from);
+#else
+  Pack x = pack(other);
   for (std::size_t i = 0; i < lanes; ++i) {
     if (i < count) x[i] = from[i];
   }
   return x;
-}
-
-inline void store_first(double* to, Pack x, std::size_t count) noexcept {
-#if defined(__AVX512F__)
-  _mm512_mask_storeu_pd(to, static_cast<__mmask8>((1u << count) - 1), x);
-#else
-  if (count == lanes) return store(to, x);
-  for (std::size_t i = 0; i < lanes; ++i) {
-    if (i < count) to[i] = x[i];
-  }
 #endif
 }
 
-inline Pack pack(double x) noexcept { return x - Pack{}; }
+template <class Real>  // double or float
+inline void store_first(Real* to, Pack x, std::size_t count) noexcept {
+#if defined(__AVX512F__)
+  const auto mask = static_cast<__mmask8>((1u << count) - 1);
+  if constexpr (sizeof(Real) == sizeof(double)) {
+    _mm512_mask_storeu_pd(to, mask, x);
+  } else {
+    _mm256_mask_storeu_ps(to, mask, _mm512_cvtpd_ps(x));
+  }
+#else
+  for (std::size_t i = 0; i < lanes; ++i) {
+    if (i < count) to[i] = static_cast<Real>(x[i]);
+  }
+#endif
+}
 
 inline IntPack int_pack(std::int64_t x) noexcept { return x - IntPack{}; }
 
@@ -127,6 +136,19 @@ inline Pack sqrt(Pack x) noexcept {
 #endif
 }
 
+// 1/sqrt(x) to 1.5 units of the last place, for 1e-290 < x < 1e290.
+inline Pack reciprocal_sqrt(Pack x) noexcept {
+#if defined(__AVX512F__)
+  // From 14 bits by one step of order 4: a quarter of what square root and quotient take.
+  const Pack r = _mm512_rsqrt14_pd(x);
+  const Pack e = fma(x * r, -r, pack(1.0));
+  const Pack more = fma(fma(pack(5.0 / 16), e, pack(3.0 / 8)), e, pack(0.5));
+  return fma(r * e, more, r);
+#else
+  return pack(1.0) / sqrt(x);
+#endif
+}
+
 // table[index] of each lane.
 inline Pack gather(const double* table, IntPack index) noexcept {
 #if defined(__AVX512F__)
@@ -183,6 +205,22 @@ inline void load_rows(const double* table, IntPack row, Pack (&columns)[8]) noex
   for (std::size_t k = 0; k < 8; ++k) {
     for (std::size_t i = 0; i < lanes; ++i) columns[k][i] = table[8 * row[i] + static_cast<std::int64_t>(k)];
   }
+#endif
+}
+
+// How many neighbours `pick` chooses from; 0: no instruction does that.
+#if defined(__AVX512F__)
+constexpr std::size_t window = 16;
+#else
+constexpr std::size_t window = 0;
+#endif
+
+// from[index] of each lane, 0 <= index < window: two loads and one instruction.
+inline Pack pick([[maybe_unused]] const double* from, [[maybe_unused]] IntPack index) noexcept {
+#if defined(__AVX512F__)
+  return _mm512_permutex2var_pd(load(from), reinterpret_cast<__m512i>(index), load(from + lanes));
+#else
+  return Pack{};
 #endif
 }
 

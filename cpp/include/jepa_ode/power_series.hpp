@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "jepa_ode/double_double.hpp"
-#include "jepa_ode/pack.hpp"
 
 namespace jepa_ode {
 
@@ -53,21 +52,6 @@ inline double compensated_polynomial(const std::vector<double>& coefficients, do
     correction = correction * x + (product.lo + total.lo);
   }
   return sum + correction;
-}
-
-// Two chains: more of them would raise the rounding of their power of x to as many units.
-inline Pack polynomial(const std::vector<double>& coefficients, Pack x, std::size_t terms) noexcept {
-  const std::size_t n = std::min(coefficients.size(), terms);
-  const double* const c = coefficients.data();
-  const Pack x2 = x * x;
-  Pack even{}, odd{};
-  std::size_t k = n - n % 2;
-  if (n % 2 == 1) even = pack(c[k]);
-  for (; k > 0; k -= 2) {
-    even = fma(even, x2, pack(c[k - 2]));
-    odd = fma(odd, x2, pack(c[k - 1]));
-  }
-  return fma(odd, x, even);
 }
 
 // The sum of a power series at 0 <= x <= 1/2.
