@@ -52,23 +52,24 @@ constexpr std::size_t fetched = 256;
 // Hands out the features to the threads of a call.
 class Queue {
  public:
-  explicit Queue(std::size_t size) noexcept : size_(size) {}
+  // Pieces of a cache line of statuses, for two threads that write to one wait for each other (measured: 4% of the time
+  // of two threads); smaller where there would be too few of them to keep all threads busy to the end.
+  Queue(std::size_t size, unsigned threads) noexcept
+      : size_(size), piece_(std::clamp<std::size_t>(size / (16 * std::size_t{threads}), 16, 64)) {}
 
-  std::size_t pieces() const noexcept { return size_ / piece + (size_ % piece != 0); }
+  std::size_t pieces() const noexcept { return size_ / piece_ + (size_ % piece_ != 0); }
 
   // The next piece [begin, end), empty when all are taken.
   struct Piece {
     std::size_t begin, end;
   };
   Piece take() noexcept {
-    const std::size_t begin = std::min(next_.fetch_add(piece, std::memory_order_relaxed), size_);
-    return {begin, std::min(begin + piece, size_)};
+    const std::size_t begin = std::min(next_.fetch_add(piece_, std::memory_order_relaxed), size_);
+    return {begin, std::min(begin + piece_, size_)};
   }
 
  private:
-  static constexpr std::size_t piece = 16;
-
-  std::size_t size_;
+  std::size_t size_, piece_;
   std::atomic<std::size_t> next_{0};
 };
 
@@ -432,7 +433,7 @@ class Lanes {
 
 template <class Method, Objective objective, class Power>
 void solve(const Problem& problem, const Power& power, unsigned threads, Interrupt& interrupt) {
-  Queue queue(problem.features.size);
+  Queue queue(problem.features.size, threads);
   // One set of lanes for each thread, as long as there is a piece for it.
   parallel_for(std::min<std::size_t>(threads, queue.pieces()), 1, threads, interrupt, [&](std::size_t, std::size_t) {
     Lanes<Method, objective, Power>(problem, power, queue).run(interrupt);
