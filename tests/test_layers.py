@@ -425,6 +425,18 @@ def test_critical_times_of_layer_systems() -> None:
     assert collapse.learning_order().size == 0
 
 
+def test_critical_times_of_layer_systems_that_start_above_their_level() -> None:
+    """As those of plain features: at the level from the start on, and not among what is learned."""
+    spec, eps = jo.Spectrum([1.0, 1.0, 0.0], sigma2=[1.25, 2.0, 1.0]), [0.05, 2.0, 0.5]
+    almost = jo.solve(spec, jo.JEPA(ema=1e-9), depth=2, eps=eps, t=[1.0], rtol=1e-10)
+    plain = jo.critical_time(spec, "jepa", depth=2, eps=eps)
+    assert plain[1] == 0
+    np.testing.assert_allclose(almost.critical_time(), plain, rtol=1e-6)
+    np.testing.assert_array_equal(almost.learning_order(), [0])
+    single = jo.solve(spec, jo.JEPA(ema=1e-9), depth=2, eps=eps, t=[1.0], rtol=1e-10, dtype=np.float32)
+    np.testing.assert_array_equal(single.critical_time(), almost.critical_time())
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [

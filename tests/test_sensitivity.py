@@ -52,7 +52,7 @@ def computed_error(objective: str, depth: float, lam: float, sigma2: float, eps:
     w = float(solution.w[0, 0])
     if not w > 1e-290:  # what is below has lost digits
         return {}
-    distance = abs(math.expm1(math.log(eps) - math.log(fixed))) if (fixed := limit(solution)) > 0 else 1.0
+    distance = abs(math.expm1(min(math.log(eps) - math.log(fixed), 1.0))) if (fixed := limit(solution)) > 0 else 1.0
     reference = precise.sensitivities(w, t, lam, sigma2, eps, depth, objective)
     errors = {}
     for name in PARTIALS:

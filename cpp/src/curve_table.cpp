@@ -209,7 +209,7 @@ double CurveTable::time(const Point& at, double power, double log_x) const noexc
 }
 
 Pack CurveTable::time(Pack x, Pack rest, Pack power, Pack log_x) const noexcept {
-  const Pack log_rest = log(rest).hi;
+  const Pack log_rest = log(max(rest, pack(0x1p-1000))).hi;  // lanes without a feature on this branch hold anything
   if (branch_ == Branch::fall) return pole_->value(rest, power, log_rest);
   Pack pole_power = power;  // x^(pole_index + alpha)
   for (int n = 0; n < curve_.pole_index; ++n) pole_power *= x;

@@ -78,6 +78,32 @@ struct Approach {
 
   double growth(double k) const noexcept { return exponent * gap * gap_ratio(k); }  // of the clock's integrand
 
+  // Whether the start is so close to the fixed point that the clock hardly changes its pace on the way there.
+  bool steady() const noexcept { return gap <= 0.25 && std::abs(exponent) * gap <= 1; }
+
+  // k after a clock, however long, if `steady`. The clock is F(1) k less a regular integral,
+  //
+  //     integral_0^S (F(1) - F(s)) / (1 - s) ds,    S = 1 - e^-k,    F(s) = (1 - (1 - s0) s)^-exponent its integrand,
+  //
+  // while the antiderivatives of rise and fall are both about -log of a distance: of their difference that many
+  // roundings remain.
+  double after(double clock) const noexcept {
+    const double end = std::exp(-exponent * std::log1p(-gap));  // F(1)
+    const auto regular = [&](double s) noexcept {
+      return Integrals{-end * std::expm1(-exponent * std::log1p(gap * (1 - s) / start)) / (1 - s), 0.0, 0.0};
+    };
+    double k = clock / end;
+    if (!(k < 800)) return infinity;  // past the smallest distance that is not 0
+    for (int step = 0; step < 20; ++step) {
+      const double reached = -std::expm1(-k);
+      const double pace = std::exp(-exponent * std::log1p(-gap * reached));
+      const double change = (clock - (end * k - reached * average(sixteen_points, reached, regular)[0])) / pace;
+      k += change;
+      if (!(std::abs(change) > 1e-9 * k)) break;  // converges quadratically
+    }
+    return k;
+  }
+
   // Up to here, k = 3 and a change of the clock's integrand by e^2, the quadrature is exact to rounding, and from here
   // on the difference of two antiderivatives is.
   double end() const noexcept {
@@ -340,8 +366,15 @@ FeatureSensitivity::Point FeatureSensitivity::early_approach(Scaled clock) const
           fast_};
 }
 
+// Past the early part: log of the ratio of the fixed point to s, s = v or m, where it is the better coordinate.
+FeatureCurve::Position FeatureSensitivity::refined(FeatureCurve::Position at, double t) const noexcept {
+  const Approach way{start_.value(), gap_, exponent_};
+  if (at.near && way.steady()) at.distance = -std::log1p(-gap_ * way.gap_ratio(way.after((rate_ * scaled(t)).value())));
+  return at;
+}
+
 FeatureSensitivity::Point FeatureSensitivity::rise(double t) const noexcept {
-  const FeatureCurve::Position at = feature_.locate_rise(t);
+  const FeatureCurve::Position at = refined(feature_.locate_rise(t), t);
   const DoubleDouble log_start = feature_.log_start_;
   double xi = at.distance, delta = at.distance;
   if (at.near) {
@@ -379,7 +412,7 @@ FeatureSensitivity::Point FeatureSensitivity::rise(double t) const noexcept {
 
 FeatureSensitivity::Point FeatureSensitivity::fall(double t) const noexcept {
   const Scaled clock = feature_.fall_clock(t);
-  const FeatureCurve::Position at = feature_.locate_fall(log(clock).value());
+  const FeatureCurve::Position at = refined(feature_.locate_fall(log(clock).value()), t);
   const double log_start = feature_.log_start_.value();
   const double depth_over_q = curve_.depth / curve_.q;
   Scaled w, m;

@@ -148,9 +148,10 @@ class Solution(FrozenArrays):
         """Return when each feature has risen to ``fraction`` of its own fixed point (THEORY.md 4).
 
         In the solution's time unit, whether or not its times go that far; inf where the feature is never learned. Exact
-        where there is a closed form, see `jepa_ode.critical_time`. A layer system is solved again to find the crossing,
-        to within the tolerances of the solution; there the fixed point is the response at which the feature ends (after
-        1e15 units of flow time), and one that ends at or below its start is never learned.
+        where there is a closed form, see `jepa_ode.critical_time`: a feature that starts at its level or above it is there
+        at time 0, and one that decays to nothing is never learned. A layer system is solved again to find the crossing,
+        to within the tolerances of the solution; there the fixed point is the response at which the feature has come to
+        rest after 1e15 units of flow time, and one that still decays then, or is gone, is never learned.
 
         Examples
         --------
@@ -177,7 +178,8 @@ class Solution(FrozenArrays):
     def learning_order(self, fraction: float = 0.5) -> npt.NDArray[np.intp]:
         """Return the indices of the features that are learned, first to last: `jepa_ode.learning_order`.
 
-        Features that are never learned are left out; those learned at the same time keep their order.
+        Features that are never learned, or start at their level or above it, are left out; those learned at the same time
+        keep their order.
 
         Examples
         --------
@@ -189,7 +191,7 @@ class Solution(FrozenArrays):
         if self.predictor is not None:
             times = self.critical_time(fraction)
             order = np.argsort(times, kind="stable")
-            return order[np.isfinite(times[order])]
+            return order[np.isfinite(times[order]) & (times[order] > 0)]
         from .learning import learning_order
 
         # The limit of deep MAE is JEPA at depth 1, in whatever unit (THEORY.md 2).
@@ -201,19 +203,21 @@ class Solution(FrozenArrays):
         if not 0 < as_positive("fraction", fraction) < 1:
             raise ValueError(f"fraction must lie between 0 and 1 (the fixed point is never reached), got {fraction}")
         n = len(self.eps)
-        on_own_clock = replace(self, schedule=None)
+        solver = replace(self, schedule=None, w=np.empty((n, 0)))  # on its own clock, in double precision
         end = _LAST_TIME * (self.depth if self.time_unit == "rescaled" else 1.0)
         # Decades first; after that each grid has the last one's bracket, the first point at or above the level its end.
         grid = np.tile(np.concatenate([[0.0], np.geomspace(1e-9, 1.0, 190)]) * end, (n, 1))
-        w = on_own_clock.at(grid).w
-        level = fraction * w[:, -1]
-        learned = w[:, -1] > self.eps  # false for NaN
+        w = solver.at(grid).w
+        final = w[:, -1]
+        rests = final > 0.9 * w[:, np.searchsorted(grid[0], 1e-3 * end)] if n else final > 0  # false for NaN
+        learned = rests & (final > 0)
+        level = fraction * final
         rows = np.arange(n)
         for _ in range(9):
             above = np.maximum(np.argmax(w >= level[:, None], axis=1), 1)
             low, high = grid[rows, above - 1], grid[rows, above]
             grid = low[:, None] + (high - low)[:, None] * np.linspace(0.0, 1.0, 65)
-            w = on_own_clock.at(grid).w
+            w = solver.at(grid).w
         above = np.argmax(w >= level[:, None], axis=1)
         times = np.where(learned, np.where(level <= self.eps, 0.0, grid[rows, above]), math.inf)
         return times if self.schedule is None else self.schedule.time(times)

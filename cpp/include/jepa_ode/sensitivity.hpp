@@ -88,6 +88,7 @@ class FeatureSensitivity {
   Point locate(double t) const noexcept;
   Point early_approach(Scaled clock) const noexcept;
   Point early_decay(Scaled clock) const noexcept;
+  FeatureCurve::Position refined(FeatureCurve::Position at, double t) const noexcept;
   Point rise(double t) const noexcept;
   Point fall(double t) const noexcept;
   Point decay(double t) const noexcept;
