@@ -73,7 +73,7 @@ CurveTable::CurveTable(const MasterCurve& curve, Branch branch)
       lower_{},
       upper_{} {
   if (branch != Branch::decay && curve.serves_packs()) {
-    pole_.emplace(branch == Branch::rise ? curve.rise_pole : curve.fall);
+    pole_ = std::make_unique<PoleTable>(branch == Branch::rise ? curve.rise_pole : curve.fall);
   }
   switch (branch) {
     case Branch::rise: {

@@ -31,7 +31,7 @@ std::shared_ptr<ExactCurve> ExactCurve::of(Objective objective, double depth) {
 
 CurveTable& ExactCurve::table(Branch branch) {
   const auto k = static_cast<std::size_t>(branch);
-  std::call_once(made_[k], [&] { tables_[k].emplace(curve_, branch); });
+  std::call_once(made_[k], [&] { tables_[k] = std::make_unique<CurveTable>(curve_, branch); });
   return *tables_[k];
 }
 

@@ -21,7 +21,6 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <optional>
 
 #include "jepa_ode/bins.hpp"
 #include "jepa_ode/double_double.hpp"
@@ -55,7 +54,7 @@ class CurveTable {
 
   // The rows of coefficients, each a bin, in the order of time: row 0 is the first bin past tau = 0 of a rise, and the
   // bin at the lowest g of the others.
-  const double* rows() const noexcept { return rows_.get() + before_ * bins::coefficients; }
+  const double* rows() const noexcept { return rows_.get() + before_ * static_cast<std::int64_t>(bins::coefficients); }
 
   // The same transposed, where packs can pick from windows of it (pack.hpp): coefficient k of row r is columns()[k *
   // column_length() + r], and a window after any row may be read.
@@ -104,7 +103,7 @@ class CurveTable {
   DoubleDouble alpha_, beta_, power_;  // alpha, beta of the curve and L/q, before rounding
   double offset_;                      // what the branch's integral is to be shifted by
   double settled_;
-  std::optional<PoleTable> pole_;  // for starts on packs
+  std::unique_ptr<const PoleTable> pole_;  // for starts on packs
   // Pages that no bin was written to take no memory.
   std::int64_t before_;  // rows of a negative number
   std::int64_t column_length_;

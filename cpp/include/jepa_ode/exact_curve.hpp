@@ -3,7 +3,6 @@
 
 #include <memory>
 #include <mutex>
-#include <optional>
 
 #include "jepa_ode/curve_table.hpp"
 #include "jepa_ode/master_curve.hpp"
@@ -28,7 +27,7 @@ class ExactCurve {
   const MasterCurve curve_;
   const bool tabulated_;
   std::once_flag made_[3];
-  std::optional<CurveTable> tables_[3];
+  std::unique_ptr<CurveTable> tables_[3];
 };
 
 }  // namespace jepa_ode
