@@ -27,7 +27,10 @@ bool is_matrix(const Array& array, py::ssize_t rows, py::ssize_t columns) {
 FlowMethod flow_method(const std::string& name) {
   if (name == "tsit5") return FlowMethod::tsit5;
   if (name == "dop853") return FlowMethod::dop853;
-  throw std::invalid_argument("method must be 'tsit5' or 'dop853'");
+  if (name == "rkc2") return FlowMethod::rkc2;
+  if (name == "auto tsit5") return FlowMethod::auto_tsit5;
+  if (name == "auto dop853") return FlowMethod::auto_dop853;
+  throw std::invalid_argument("no method of the flow is called '" + name + "'");
 }
 
 NetworkShape network_shape(std::vector<Index> widths, Index outputs) {
@@ -148,6 +151,7 @@ void bind_linear_network(py::module_& module) {
       .def_property_readonly("status", [](const Observed& self) { return self.result.status; })
       .def_property_readonly("reached", [](const Observed& self) { return self.result.reached; })
       .def_property_readonly("steps", [](const Observed& self) { return self.result.steps; })
+      .def_property_readonly("stabilised_steps", [](const Observed& self) { return self.result.stabilised_steps; })
       .def_property_readonly("rejected", [](const Observed& self) { return self.result.rejected; })
       .def_property_readonly("nfev", [](const Observed& self) { return self.result.nfev; })
       .def_readonly("loss", &Observed::loss)

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Flow", "gradient_flow"]
 
-_METHODS = ("auto", "tsit5", "dop853")
-# Stability limits most steps of a long flow, where both pairs cost the same per unit of time; the eighth order pays once
-# accuracy does: at rtol 1e-9 the two need as many right-hand sides, at 1e-12 it halves them.
+_METHODS = ("auto", "tsit5", "dop853", "rkc2")
+# Where stability limits the steps both pairs cost the same per unit of time; the eighth order pays once accuracy does: at
+# rtol 1e-9 the two need as many right-hand sides, at 1e-12 it halves them.
 _DOP853_BELOW = 1e-8
 _MAX_STEPS = 100_000
 # A step's own rounding: tighter relative tolerances only ask for noise to be resolved.
@@ -64,10 +64,11 @@ class Flow(FrozenArrays):
     message : str
         The same in words.
     method : str
-        The Runge-Kutta pair that was used, ``"tsit5"`` or ``"dop853"``.
+        The method that was used, ``"tsit5"``, ``"dop853"`` or ``"rkc2"``; with "auto" the pair and, where it gave way,
+        ``"tsit5+rkc2"`` or ``"dop853+rkc2"``.
     rtol, atol : float
-    steps, rejected, nfev : int
-        Accepted and rejected steps, evaluations of the right-hand side.
+    steps, stabilised_steps, rejected, nfev : int
+        Accepted steps, how many of them were steps of rkc2, rejected ones, evaluations of the right-hand side.
     """
 
     t: FloatArray
@@ -82,6 +83,7 @@ class Flow(FrozenArrays):
     rtol: float
     atol: float
     steps: int
+    stabilised_steps: int
     rejected: int
     nfev: int
     weights: FloatArray | None = field(default=None)  # [m, every entry], or None: network() reads it
@@ -182,9 +184,12 @@ def gradient_flow(
     t : array [m]
         Output times since the start, non-negative, non-decreasing, finite. Steps do not depend on them, but for the
         last, at which the flow ends: a denser ``t`` does not move the values at the old points.
-    method : {"auto", "tsit5", "dop853"}, default "auto"
-        Explicit Runge-Kutta pair of order 5 or 8. "auto" takes dop853 for ``rtol < 1e-8`` and tsit5 otherwise;
-        ``Flow.method`` tells which.
+    method : {"auto", "tsit5", "dop853", "rkc2"}, default "auto"
+        tsit5 and dop853 are explicit Runge-Kutta pairs of order 5 and 8, rkc2 is the stabilised Runge-Kutta-Chebyshev
+        method of order 2. Once features are learned their fast relaxation limits the steps of a pair however slow
+        everything else is; rkc2 then takes far longer ones: at ``rtol=1e-6`` it needs several times fewer right-hand
+        sides, the more the longer the horizon. "auto" starts with dop853 for ``rtol < 1e-8`` and with tsit5 otherwise,
+        turns to rkc2 where stability limits the steps, and back; ``Flow.method`` tells what was used.
     rtol, atol : float, default 1e-6 and 1e-9
         A step is accepted when the Frobenius norms of its error in the layers, each divided by
         ``atol + rtol * (root mean square singular value of the layer)``, have a Euclidean norm of at most 1. Being
@@ -243,8 +248,7 @@ def gradient_flow(
         raise ValueError(f"rtol must be in [{_MIN_RTOL:g}, 1), got {rtol}")
     atol = as_non_negative("atol", atol)
     method = as_choice("method", method, _METHODS)
-    if method == "auto":
-        method = "tsit5" if rtol >= _DOP853_BELOW else "dop853"
+    pair = "tsit5" if rtol >= _DOP853_BELOW else "dop853"
     budget = _MAX_STEPS if max_steps is None else as_index("max_steps", max_steps, minimum=1)
     if features is None:
         features = cov.spectrum()
@@ -257,7 +261,7 @@ def gradient_flow(
             state,
             times,
             directions,
-            method,
+            f"auto {pair}" if method == "auto" else method,
             rtol,
             atol,
             budget,
@@ -278,10 +282,11 @@ def gradient_flow(
         start=net,
         status=observed.status,
         message=_message(observed, times, budget),
-        method=method,
+        method=method if method != "auto" else pair if observed.stabilised_steps == 0 else f"{pair}+rkc2",
         rtol=rtol,
         atol=atol,
         steps=observed.steps,
+        stabilised_steps=observed.stabilised_steps,
         rejected=observed.rejected,
         nfev=observed.nfev,
         weights=weights,

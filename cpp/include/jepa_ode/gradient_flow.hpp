@@ -1,4 +1,4 @@
-// The gradient flow of a linear network: adaptive explicit Runge-Kutta on all weights at once, observed at given times.
+// The gradient flow of a linear network: adaptive Runge-Kutta on all weights at once, observed at given times.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +11,9 @@
 
 namespace jepa_ode {
 
-enum class FlowMethod { tsit5, dop853 };
+// An explicit pair, the stabilised method, or a pair that gives way to it while stability limits its steps
+// (flow_step.hpp).
+enum class FlowMethod { tsit5, dop853, rkc2, auto_tsit5, auto_dop853 };
 
 struct FlowSettings {
   FlowMethod method = FlowMethod::tsit5;
@@ -34,8 +36,9 @@ struct FlowObservation {
 
 struct FlowResult {
   Status status = Status::ok;
-  std::size_t reached = 0;  // how many of the times have a value
-  std::int64_t steps = 0;   // accepted
+  std::size_t reached = 0;            // how many of the times have a value
+  std::int64_t steps = 0;             // accepted
+  std::int64_t stabilised_steps = 0;  // of these, steps of the stabilised method
   std::int64_t rejected = 0;
   std::int64_t nfev = 0;  // right-hand sides
 };

@@ -1,0 +1,129 @@
+// One step of the gradient flow of a network: explicit pairs for accuracy, a stabilised method for plateaus.
+//
+// Once a feature is learned its direction relaxes at a rate that stays, while the features still to come creep: the
+// flow is stiff, mildly (rates of the order of lambda w^(2-2/L) against 1/T), and along the negative real axis, for the
+// flow is nearly a gradient. An explicit pair then takes steps of a few units of the fastest rate, whatever its
+// tolerance; Chebyshev polynomials of s stages go 0.65 s^2 units.
+#pragma once
+
+#include <Eigen/Core>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+#include "jepa_ode/linear_network.hpp"
+#include "jepa_ode/parallel.hpp"
+#include "jepa_ode/tableau.hpp"
+
+namespace jepa_ode {
+
+using Vector = Eigen::VectorXd;
+using VectorRef = Eigen::Ref<Vector>;
+using ConstVectorRef = Eigen::Ref<const Vector>;
+
+// The right-hand side, counted and interruptible, and the norm that tolerances are of.
+class FlowSystem {
+ public:
+  FlowSystem(LinearNetworkFlow& flow, double rtol, double atol, Interrupt& interrupt)
+      : flow_(flow), rtol_(rtol), atol_(atol), interrupt_(interrupt) {}
+
+  Index size() const { return flow_.state_size(); }
+  std::int64_t evaluations() const { return evaluations_; }
+
+  void evaluate(const Vector& state, VectorRef velocity) {
+    if (interrupt_.stop()) interrupt_.throw_if_stopped();
+    ++evaluations_;
+    flow_.velocity(state.data(), velocity.data());
+  }
+
+  // Frobenius norm of every block in units of atol + rtol * (root mean square singular value), together. Unlike a norm
+  // that scales each entry by itself it is the same in every basis of a hidden layer, as is then the whole integration.
+  // A layer that is zero and stays so adds nothing; one whose norm overflows adds infinity.
+  double norm(const Vector& vector, const Vector& before, const Vector& after) const;
+
+ private:
+  LinearNetworkFlow& flow_;
+  double rtol_, atol_;
+  Interrupt& interrupt_;
+  std::int64_t evaluations_ = 0;
+};
+
+// A trial from (state, velocity) over h: fills `next` and `next_velocity`.
+class FlowStep {
+ public:
+  explicit FlowStep(FlowSystem& system) : system_(system), scratch_(system.size()) {}
+  virtual ~FlowStep() = default;
+  FlowStep(const FlowStep&) = delete;
+  FlowStep& operator=(const FlowStep&) = delete;
+
+  // The error in units of the tolerance; infinity where `next` is not finite.
+  virtual double attempt(const Vector& state, const Vector& velocity, double h, Vector& next,
+                         Vector& next_velocity) = 0;
+
+  // The state at a part theta of the last attempt, which was taken.
+  virtual void between(const Vector& state, const Vector& velocity, double h, double theta, const Vector& next,
+                       const Vector& next_velocity, Vector& out) = 0;
+
+  virtual int estimate_order() const = 0;
+
+  // Whether the last attempt speaks for the stabilised method: stability limits the step of a pair, or accuracy lets
+  // the stabilised method take longer ones than a pair could.
+  virtual bool stiff() const = 0;
+
+ protected:
+  FlowSystem& system_;
+  Vector scratch_;
+};
+
+template <class Pair>
+class ExplicitFlowStep final : public FlowStep {
+ public:
+  explicit ExplicitFlowStep(FlowSystem& system) : FlowStep(system), stages_(system.size(), last_stage + 1) {}
+
+  double attempt(const Vector& state, const Vector& velocity, double h, Vector& next, Vector& next_velocity) override;
+  void between(const Vector& state, const Vector& velocity, double h, double theta, const Vector& next,
+               const Vector& next_velocity, Vector& out) override;
+  int estimate_order() const override { return Pair::estimate_order; }
+  bool stiff() const override { return stiff_; }
+
+ private:
+  static constexpr Index last_stage = static_cast<Index>(Pair::stages);
+
+  void advance(const Vector& state, double h, Vector& out);
+  void combine(const double* base, double h, const double* weights, std::size_t count, Vector& out) const;
+
+  Eigen::MatrixXd stages_;  // k_j in column j
+  bool stiff_ = false;
+};
+
+// The Runge-Kutta-Chebyshev method of order 2: Sommeijer, Shampine, Verwer, RKC: an explicit solver for parabolic PDEs,
+// Journal of Computational and Applied Mathematics 88 (1997) 315-326.
+class ChebyshevFlowStep final : public FlowStep {
+ public:
+  explicit ChebyshevFlowStep(FlowSystem& system)
+      : FlowStep(system), stage_velocity_(system.size()), before_(system.size()), last_(system.size()) {}
+
+  double attempt(const Vector& state, const Vector& velocity, double h, Vector& next, Vector& next_velocity) override;
+  void between(const Vector& state, const Vector& velocity, double h, double theta, const Vector& next,
+               const Vector& next_velocity, Vector& out) override;
+  int estimate_order() const override { return 3; }
+  bool stiff() const override { return stages_ > few_stages || error_ < small_error; }
+
+ private:
+  // With so few stages an explicit pair of higher order goes as far.
+  static constexpr int few_stages = 4;
+  static constexpr double small_error = 0.1;  // the next step will be longer
+  static constexpr int most_stages = 1000;
+
+  double spectral_radius(const Vector& state, const Vector& velocity);
+
+  Vector stage_velocity_, before_, last_;
+  Vector direction_;  // of the fastest rate, empty before it was sought
+  double radius_ = 0.0;
+  double error_ = 0.0;  // of the last attempt
+  int stages_ = 0;
+};
+
+}  // namespace jepa_ode
