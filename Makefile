@@ -63,9 +63,17 @@ test-engine: $(STAMPS)/group-build  ## the engine's own tests, no Python in them
 test-python: $(TEST_ENVIRONMENT)  ## the Python tests and the examples of the docstrings
 	pytest
 
-test-isas: $(TEST_ENVIRONMENT)  ## the Python tests under every other instruction set that this machine runs
-	@set -e; isas=$$(python -c 'from jepa_ode import build_info as f; i = f(); print(*[s for s in i["isas_compiled"] if s in i["isas_supported"] and s != i["isa"]])'); \
-	for isa in $$isas; do echo "== JEPA_ODE_ISA=$$isa"; JEPA_ODE_ISA=$$isa pytest; done
+# `make test` runs the engine's own tests as baseline and the Python tests under the best instruction set.
+test-isas: $(TEST_ENVIRONMENT)  ## all tests under every other instruction set that this machine runs
+	@set -e; isas=$$(python -c 'from jepa_ode import build_info as f; i = f(); print(*[s for s in i["isas_compiled"] if s in i["isas_supported"]])'); \
+	best=$$(python -c 'from jepa_ode import build_info; print(build_info()["isa"])'); \
+	for isa in $$isas; do \
+	  echo "== $$isa"; \
+	  if [ $$isa != baseline ]; then \
+	    cmake --preset dev -B build/dev-$$isa -DJEPA_ODE_ISAS=$$isa; cmake --build build/dev-$$isa -j $(JOBS); ctest --test-dir build/dev-$$isa --output-on-failure; \
+	  fi; \
+	  if [ $$isa != $$best ]; then JEPA_ODE_ISA=$$isa pytest; fi; \
+	done
 
 lint: $(TEST_ENVIRONMENT) $(STAMPS)/group-lint  ## format, style and types of Python and C++, freshness of the stub
 	ruff check
