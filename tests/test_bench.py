@@ -130,7 +130,7 @@ class TestCommand:
 @pytest.fixture(scope="module")
 def tools() -> Iterator[dict[str, ModuleType]]:
     """The modules that the files of bench/ share."""
-    names = ("workload", "measure", "peers", "bench_peers")
+    names = ("workload", "measure", "peers", "bench_peers", "bench_flow")
     loaded = {}
     for name in names:
         spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
@@ -224,3 +224,13 @@ class TestPeers:
         q = 1 if case.objective == "jepa" else depth + 1
         expected = u**power * (lam - sigma2 * u**q)  # THEORY.md 2
         np.testing.assert_allclose(tools["peers"].velocity(work)(u, lam, sigma2), expected, rtol=1e-13, atol=1e-15)
+
+    def test_flow_of_a_network(self, tools: dict[str, ModuleType]) -> None:
+        for objective in ("jepa", "mae"):
+            records = tools["bench_flow"].compare(tools["bench_flow"].Case(objective, 4, 3, 200.0), 1, 0.01)
+            by_solver = {r["solver"]: r for r in records}
+            assert {"jepa_ode auto", "SciPy RK45", "SciPy DOP853"} <= by_solver.keys()
+            for record in records:
+                assert record["error"] < 1e-4
+                assert record["right-hand sides"] > 0
+            assert by_solver["jepa_ode auto"]["times as long as auto"] == 1
