@@ -227,6 +227,34 @@ def test_aligned_start_follows_the_three_scalars_with_every_option(objective, de
         np.testing.assert_allclose(flow.response[i], expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("objective", [jo.JEPA(ema=2.0), jo.MAE(0.01)], ids=repr)
+def test_a_schedule_is_a_clock(objective):
+    _, cov, _ = aligned_data(3, rotated=True)
+    net = jo.LinearNetwork.balanced(3, 2, 0.1)
+    schedule = jo.Schedule.cosine(60.0, value=2.0, warmup=10.0)
+    t = np.linspace(0.0, 80.0, 17)
+    flow = jo.gradient_flow(net, cov, objective, t=t, schedule=schedule)
+    own = jo.gradient_flow(net, cov, objective, t=schedule.elapsed(t))
+    np.testing.assert_array_equal(flow.response, own.response)
+    np.testing.assert_array_equal(flow.loss, own.loss)
+    np.testing.assert_array_equal(flow.t, t)
+    assert flow.schedule == schedule
+    with pytest.raises(TypeError, match=r"jepa_ode\.Schedule"):
+        jo.gradient_flow(net, cov, objective, t=t, schedule=2.0)
+
+
+def test_a_schedule_in_the_comparison_with_the_theory():
+    _, cov, _ = aligned_data(3, rotated=False)
+    net = jo.LinearNetwork.balanced(3, 2, 0.1)
+    t = np.linspace(0.0, 500.0, 1001)
+    schedule = jo.Schedule.warmup(100.0)
+    check = jo.compare_with_flow(jo.gradient_flow(net, cov, "jepa", t=t, schedule=schedule))
+    plain = jo.compare_with_flow(jo.gradient_flow(net, cov, "jepa", t=t))
+    assert check.compared == plain.compared >= 2
+    assert check.max_error < 1e-3
+    np.testing.assert_allclose(check.predicted_time, schedule.time(plain.predicted_time), rtol=1e-12)
+
+
 def test_features_default_to_those_of_the_covariances():
     cov = random_cov(4, 8)
     net = jo.LinearNetwork.balanced(4, 2, 0.1)

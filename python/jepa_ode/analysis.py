@@ -251,8 +251,10 @@ def compare_with_flow(flow: Flow, *, fraction: float = 0.5, min_growth: float = 
     duals = np.asarray(spec.duals)  # a flow has them
     plain = JEPA() if isinstance(flow.objective, JEPA) else MAE()
     eps = flow.start.response(duals)
-    predicted = solve(spec, plain, depth=depth, eps=eps, t=flow.t).w
+    predicted = solve(spec, plain, depth=depth, eps=eps, t=flow.t, schedule=flow.schedule).w
     predicted_time = learning_times(spec, plain, depth=depth, eps=eps, fraction=fraction, min_growth=min_growth)
+    if flow.schedule is not None:
+        predicted_time = flow.schedule.time(predicted_time)
     level = fraction * fixed_point(spec, plain, depth=depth)
     crossing = crossing_times(flow.t, flow.response, level)
     integrated_time = np.where(level > least_level(eps, min_growth), crossing, math.inf)

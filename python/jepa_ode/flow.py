@@ -23,6 +23,8 @@ from ._validate import (
 )
 from .network import LinearNetwork, as_directions
 from .objectives import JEPA, Objective, ObjectiveLike, as_objective
+from .schedule import Schedule
+from .theory import as_schedule
 
 if TYPE_CHECKING:
     from .covariances import Covariances
@@ -69,6 +71,8 @@ class Flow(FrozenArrays):
     rtol, atol : float
     steps, stabilised_steps, rejected, nfev : int
         Accepted steps, how many of them were steps of rkc2, rejected ones, evaluations of the right-hand side.
+    schedule : Schedule or None
+        Learning-rate schedule.
     """
 
     t: FloatArray
@@ -86,6 +90,7 @@ class Flow(FrozenArrays):
     stabilised_steps: int
     rejected: int
     nfev: int
+    schedule: Schedule | None = None
     weights: FloatArray | None = field(default=None)  # [m, every entry], or None: network() reads it
 
     @property
@@ -146,6 +151,7 @@ class Flow(FrozenArrays):
                 "atol": self.atol,
                 "status": self.status.name,
                 "nfev": self.nfev,
+                **({} if self.schedule is None else {"schedule": repr(self.schedule)}),
             },
         )
 
@@ -167,6 +173,7 @@ def gradient_flow(
     atol: float = 1e-9,
     features: Spectrum | None = None,
     max_steps: int | None = None,
+    schedule: Schedule | None = None,
     keep_weights: bool = False,
     progress: bool | Callable[[float], object] = False,
 ) -> Flow:
@@ -198,6 +205,8 @@ def gradient_flow(
         Whose ``duals`` the responses refer to; default ``cov.spectrum()``.
     max_steps : int, optional
         Budget of attempted steps, by default 100,000.
+    schedule : Schedule, optional
+        Learning-rate schedule in the unit of ``t``; None is a constant rate of 1. It changes the clock and nothing else.
     keep_weights : bool, default False
         Keep the weights at every output time, for :meth:`Flow.network`.
     progress : bool or callable, default False
@@ -249,6 +258,8 @@ def gradient_flow(
     atol = as_non_negative("atol", atol)
     method = as_choice("method", method, _METHODS)
     pair = "tsit5" if rtol >= _DOP853_BELOW else "dop853"
+    clock = as_schedule(schedule)
+    theta = times if clock is None else np.maximum.accumulate(clock.elapsed(times))
     budget = _MAX_STEPS if max_steps is None else as_index("max_steps", max_steps, minimum=1)
     if features is None:
         features = cov.spectrum()
@@ -256,10 +267,10 @@ def gradient_flow(
 
     run = network_flow(net, objective, xx, yx, yy)
     state = start_state(net, objective)
-    with _progress_callback(progress, float(times[-1]) if times.size else 0.0) as callback:
+    with _progress_callback(progress, float(theta[-1]) if theta.size else 0.0) as callback:
         observed = run.integrate(
             state,
-            times,
+            theta,
             directions,
             f"auto {pair}" if method == "auto" else method,
             rtol,
@@ -289,6 +300,7 @@ def gradient_flow(
         stabilised_steps=observed.stabilised_steps,
         rejected=observed.rejected,
         nfev=observed.nfev,
+        schedule=clock,
         weights=weights,
     )
 
