@@ -102,7 +102,7 @@ def draw(records: list[Record], path: Path) -> None:
             ax.grid(axis="y", alpha=0.3)
             ax.set_axisbelow(True)
         panels[0].set_ylabel(f"speed-up over {isas[0]} (one thread)")
-        panels[-1].legend(fontsize=8)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(isas), fontsize=9)
         return figure
 
     measure.figure(path, drawing)

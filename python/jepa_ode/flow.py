@@ -364,10 +364,9 @@ def _require_fit(net: LinearNetwork, objective: Objective, yy: FloatArray | None
 
 
 def _as_flow_times(t: Any) -> FloatArray:
-    times = as_times(t, 1)
-    if times.ndim != 1:
-        raise ValueError(f"t must have one dimension for a flow, got shape {times.shape}")
-    return require_finite("t", times)
+    if np.ndim(t) > 1:
+        raise ValueError(f"t must have one dimension, for a network has one clock; got shape {np.shape(t)}")
+    return require_finite("t", as_times(t, 1))
 
 
 def _duals(features: Any) -> Any:

@@ -294,9 +294,7 @@ class Solution(FrozenArrays):
             "depth": self.depth,
             "time_unit": self.time_unit,
             "method": self.method,
-            "rtol": self.rtol,
-            "atol": self.atol,
-            "max_steps": self.max_steps,
+            **({} if self.method == "exact" else {"rtol": self.rtol, "atol": self.atol, "max_steps": self.max_steps}),
             "message": self.message,
             **({} if self.schedule is None else {"schedule": repr(self.schedule)}),
         }

@@ -133,13 +133,14 @@ def solve(
     measured as ``E = |u - u_ref| / (|u_ref| + t |u'|)``, which forgives a relative shift of the clock (THEORY.md 3).
     The Runge-Kutta methods keep ``E`` below ``rtol``, in proportion to it, from 1e-3 to 1e-12.
 
-    **Layer systems.** Moving average, weight decay, no stop-gradient and a start that is not balanced have no closed
-    form: each feature is a system of encoder layer ``a`` (``w = |a|^L``), predictor ``v`` and, with a moving average,
-    target layer ``b`` (THEORY.md 2). ``sol.predictor`` and ``sol.target`` hold ``v`` and ``b``. Their tolerances are those
-    that ``w`` needs, ``rtol/L`` of ``a``, of ``b`` and of the larger of ``|v|`` and ``|a|``; a response that falls below
-    1e-200 and returns ends with status STEP_TOO_SMALL. Where steps turn stiff (a moving average that follows closely, a
-    slow drift, convergence) the L-stable Rosenbrock method Rodas5P takes over from either method. Without a balanced
-    start ``a`` may change sign at depths below 2, where ``a^L`` stands for ``a |a|^(L-1)``.
+    **Layer systems.** Moving average, weight decay, no stop-gradient and a start that is not balanced have no closed form:
+    each feature is a system of encoder layer ``a`` (``w = |a|^L``), predictor ``v`` and, with a moving average, target
+    layer ``b`` (THEORY.md 2). ``sol.predictor`` and ``sol.target`` hold ``v`` and ``b``. Their tolerances are those that
+    ``w`` needs, ``rtol/L`` of ``a``, of ``b`` and of the larger of ``|v|`` and ``|a|``; a response below 1e-200 is as good
+    as 0, its digits mean nothing, and one that returns from there ends with status STEP_TOO_SMALL. Where steps turn stiff
+    (a moving average that follows closely, a slow drift, convergence) the L-stable Rosenbrock method Rodas5P takes over
+    from either method. Without a balanced start ``a`` may change sign at depths below 2, where ``a^L`` stands for
+    ``a |a|^(L-1)``.
 
     Steps do not depend on ``t``: more times do not change the values at the old ones, and a feature's values do not
     depend on its neighbours, bit for bit. A feature that has come to rest takes no more steps, so horizons may be long.
