@@ -12,6 +12,13 @@ namespace jepa_ode {
 
 namespace {
 
+// When "auto" changes the method: after so many trials in a row that speak for the other one. Its patience with a pair
+// grows with each return to it, up to a bound at which the next attempt costs a sixth of what it may save.
+constexpr int first_patience = 15, largest_patience = 60, patience_with_stabilised = 10;
+// The short steps of the pair on the way to the stabilised method, and their length in units of the last one.
+constexpr int damping_steps = 5;
+constexpr double damping_length = 0.4;
+
 // The spacing of doubles at t.
 double spacing(double t) { return std::nextafter(t, std::numeric_limits<double>::infinity()) - t; }
 
@@ -108,13 +115,13 @@ class FlowIntegrator {
       return;
     }
     contrary_ = method_->stiff() != stabilised_ ? contrary_ + 1 : 0;
-    if (contrary_ < (stabilised_ ? 10 : patience_)) return;
+    if (contrary_ < (stabilised_ ? patience_with_stabilised : patience_)) return;
     if (stabilised_) {
-      patience_ = std::min(2 * patience_, 60);
+      patience_ = std::min(2 * patience_, largest_patience);
       use(false);
     } else {
-      damping_ = 5;
-      step = std::min(step, 0.4 * h);
+      damping_ = damping_steps;
+      step = std::min(step, damping_length * h);
     }
   }
 
@@ -183,9 +190,9 @@ class FlowIntegrator {
   std::unique_ptr<FlowStep> method_;
   bool stabilised_ = false;
   Controller controller_{1};
-  int contrary_ = 0;   // trials in a row that speak for the other method
-  int damping_ = 0;    // short steps that are left before the stabilised method takes over
-  int patience_ = 15;  // how many it takes to turn to the stabilised one
+  int contrary_ = 0;               // trials in a row that speak for the other method
+  int damping_ = 0;                // short steps that are left before the stabilised method takes over
+  int patience_ = first_patience;  // how many it takes to turn to the stabilised one
 
   Vector state_, velocity_;
   Vector next_, next_velocity_;

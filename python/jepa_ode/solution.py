@@ -206,11 +206,11 @@ class Solution(FrozenArrays):
         solver = replace(self, schedule=None, w=np.empty((n, 0)))  # on its own clock, in double precision
         end = _LAST_TIME * (self.depth if self.time_unit == "rescaled" else 1.0)
         # Decades first; after that each grid has the last one's bracket, the first point at or above the level its end.
-        grid = np.tile(np.concatenate([[0.0], np.geomspace(1e-9, 1.0, 190)]) * end, (n, 1))
+        decades = np.concatenate([[0.0], np.geomspace(1e-9, 1.0, 190)])
+        grid = np.tile(decades * end, (n, 1))
         w = solver.at(grid).w
         final = w[:, -1]
-        rests = final > 0.9 * w[:, np.searchsorted(grid[0], 1e-3 * end)] if n else final > 0  # false for NaN
-        learned = rests & (final > 0)
+        learned = final > 0.9 * w[:, np.searchsorted(decades, 1e-3)]  # at rest, and not at 0; false for NaN
         level = fraction * final
         rows = np.arange(n)
         for _ in range(9):

@@ -21,7 +21,6 @@ namespace jepa_ode {
 
 using Vector = Eigen::VectorXd;
 using VectorRef = Eigen::Ref<Vector>;
-using ConstVectorRef = Eigen::Ref<const Vector>;
 
 // The right-hand side, counted and interruptible, and the norm that tolerances are of.
 class FlowSystem {
