@@ -25,11 +25,10 @@ bool is_matrix(const Array& array, py::ssize_t rows, py::ssize_t columns) {
 }
 
 FlowMethod flow_method(const std::string& name) {
+  if (name == "auto") return FlowMethod::automatic;
   if (name == "tsit5") return FlowMethod::tsit5;
   if (name == "dop853") return FlowMethod::dop853;
-  if (name == "rkc2") return FlowMethod::rkc2;
-  if (name == "auto tsit5") return FlowMethod::auto_tsit5;
-  if (name == "auto dop853") return FlowMethod::auto_dop853;
+  if (name == "rock4") return FlowMethod::rock4;
   throw std::invalid_argument("no method of the flow is called '" + name + "'");
 }
 

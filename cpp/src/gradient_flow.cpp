@@ -14,10 +14,7 @@ namespace {
 
 // When "auto" changes the method: after so many trials in a row that speak for the other one. Its patience with a pair
 // grows with each return to it, up to a bound at which the next attempt costs a sixth of what it may save.
-constexpr int first_patience = 15, largest_patience = 60, patience_with_stabilised = 10;
-// The short steps of the pair on the way to the stabilised method, and their length in units of the last one.
-constexpr int damping_steps = 5;
-constexpr double damping_length = 0.4;
+constexpr int first_patience = 4, largest_patience = 64, patience_with_stabilised = 10;
 
 // The spacing of doubles at t.
 double spacing(double t) { return std::nextafter(t, std::numeric_limits<double>::infinity()) - t; }
@@ -54,7 +51,7 @@ class FlowIntegrator {
 
     system_.evaluate(state_, velocity_);
     if (!state_.allFinite() || !velocity_.allFinite()) return Status::not_finite;
-    use(settings_.method == FlowMethod::rkc2);
+    use(settings_.method == FlowMethod::rock4);
     double time = 0;
     double step = first_step(end);
     bool overflowed = false;
@@ -63,6 +60,7 @@ class FlowIntegrator {
       if (result_.steps + result_.rejected >= settings_.max_steps) return Status::max_steps;
       if (progress_ && progress_(time)) interrupt_.request_stop();
       if (step < 2 * spacing(time)) return overflowed ? Status::not_finite : Status::step_too_small;
+      step = std::min(step, method_->longest(state_, velocity_));
       const bool last = step >= end - time;
       const double h = last ? end - time : step;
 
@@ -71,7 +69,7 @@ class FlowIntegrator {
         ++result_.rejected;
         overflowed = !std::isfinite(error);
         step = h * controller_.after_rejected(error);
-        consider_switch(h, step);
+        consider_switch();
         continue;
       }
       ++result_.steps;
@@ -83,7 +81,7 @@ class FlowIntegrator {
       step = h * controller_.after_accepted(error);
       state_.swap(next_);
       velocity_.swap(next_velocity_);
-      consider_switch(h, step);
+      consider_switch();
     }
     return Status::ok;
   }
@@ -92,11 +90,11 @@ class FlowIntegrator {
   void use(bool stabilised) {
     stabilised_ = stabilised;
     if (stabilised) {
-      method_ = std::make_unique<ChebyshevFlowStep>(system_);
-    } else if (settings_.method == FlowMethod::dop853 || settings_.method == FlowMethod::auto_dop853) {
-      method_ = std::make_unique<ExplicitFlowStep<Dop853>>(system_);
-    } else {
+      method_ = std::make_unique<Rock4FlowStep>(system_);
+    } else if (settings_.method == FlowMethod::tsit5) {
       method_ = std::make_unique<ExplicitFlowStep<Tsit5>>(system_);
+    } else {
+      method_ = std::make_unique<ExplicitFlowStep<Dop853>>(system_);
     }
     controller_ = Controller(method_->estimate_order());
     contrary_ = 0;
@@ -104,25 +102,12 @@ class FlowIntegrator {
 
   // Many trials in a row that say so change the method. To change back costs some steps of either; each time it takes
   // more to go once again.
-  //
-  // Stability limits a pair by its error estimate: the fast directions carry noise of the size of the tolerance, which
-  // short steps of the pair damp, and those of the stabilised method hardly. So a few of the former come first.
-  void consider_switch(double h, double& step) {
-    if (settings_.method != FlowMethod::auto_tsit5 && settings_.method != FlowMethod::auto_dop853) return;
-    if (damping_ > 0) {
-      step = std::min(step, h);
-      if (--damping_ == 0) use(true);
-      return;
-    }
+  void consider_switch() {
+    if (settings_.method != FlowMethod::automatic) return;
     contrary_ = method_->stiff() != stabilised_ ? contrary_ + 1 : 0;
     if (contrary_ < (stabilised_ ? patience_with_stabilised : patience_)) return;
-    if (stabilised_) {
-      patience_ = std::min(2 * patience_, largest_patience);
-      use(false);
-    } else {
-      damping_ = damping_steps;
-      step = std::min(step, damping_length * h);
-    }
+    if (stabilised_) patience_ = std::min(2 * patience_, largest_patience);
+    use(!stabilised_);
   }
 
   // Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I, II.4: a step for which an explicit Euler step
@@ -191,7 +176,6 @@ class FlowIntegrator {
   bool stabilised_ = false;
   Controller controller_{1};
   int contrary_ = 0;               // trials in a row that speak for the other method
-  int damping_ = 0;                // short steps that are left before the stabilised method takes over
   int patience_ = first_patience;  // how many it takes to turn to the stabilised one
 
   Vector state_, velocity_;

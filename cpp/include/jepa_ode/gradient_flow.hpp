@@ -11,12 +11,12 @@
 
 namespace jepa_ode {
 
-// An explicit pair, the stabilised method, or a pair that gives way to it while stability limits its steps
+// An explicit pair, the stabilised method, or dop853 that gives way to it while stability limits its steps
 // (flow_step.hpp).
-enum class FlowMethod { tsit5, dop853, rkc2, auto_tsit5, auto_dop853 };
+enum class FlowMethod { automatic, tsit5, dop853, rock4 };
 
 struct FlowSettings {
-  FlowMethod method = FlowMethod::tsit5;
+  FlowMethod method = FlowMethod::automatic;
   double rtol = 1e-6;
   double atol = 1e-9;
   std::int64_t max_steps = 100'000;  // attempts, accepted or not
