@@ -28,16 +28,16 @@ constexpr double stability_limit<Dop853> = 6.3;
 // Weights of the stages in y(t + theta h) - y(t) = h sum_j w_j k_j: the cubic Hermite polynomial of the two ends and
 // the terms that tableau.hpp describes.
 template <class Pair>
-std::array<double, Pair::stages + 1> dense_weights(double theta) {
+std::array<double, Pair::extended> dense_weights(double theta) {
   const double left = 1 - theta;
   const double rise = theta * theta * (3 - 2 * theta);
-  std::array<double, Pair::stages + 1> weights{};
+  std::array<double, Pair::extended> weights{};
   for (std::size_t j = 0; j < Pair::stages; ++j) weights[j] = rise * Pair::a[Pair::stages][j];
   weights[0] += theta * left * left;
   weights[Pair::stages] -= theta * theta * left;
   double term = theta * theta * left * left;
   for (std::size_t r = 0; r < std::size(Pair::dense); ++r) {
-    for (std::size_t j = 0; j <= Pair::stages; ++j) weights[j] += term * Pair::dense[r][j];
+    for (std::size_t j = 0; j < Pair::extended; ++j) weights[j] += term * Pair::dense[r][j];
     term *= r % 2 == 0 ? theta : left;
   }
   return weights;
@@ -79,21 +79,22 @@ void ExplicitFlowStep<Pair>::combine(const double* base, double h, const double*
   }
 }
 
-// One step of length h from `state`, whose derivative is stage 0; leaves the last stage's argument in scratch_.
+// The derivatives in the stages from `first` to before `last`; leaves the last one's argument in scratch_.
 template <class Pair>
-void ExplicitFlowStep<Pair>::advance(const Vector& state, double h, Vector& out) {
-  for (std::size_t stage = 1; stage < Pair::stages; ++stage) {
+void ExplicitFlowStep<Pair>::evaluate_stages(const Vector& state, double h, std::size_t first, std::size_t last) {
+  for (std::size_t stage = first; stage < last; ++stage) {
     combine(state.data(), h, Pair::a[stage], stage, scratch_);
     system_.evaluate(scratch_, stages_.col(static_cast<Index>(stage)));
   }
-  combine(state.data(), h, Pair::a[Pair::stages], Pair::stages, out);
 }
 
 template <class Pair>
 double ExplicitFlowStep<Pair>::attempt(const Vector& state, const Vector& velocity, double h, Vector& next,
                                        Vector& next_velocity) {
+  extended_ = Pair::extended == Pair::stages + 1;
   stages_.col(0) = velocity;
-  advance(state, h, next);
+  evaluate_stages(state, h, 1, Pair::stages);
+  combine(state.data(), h, Pair::a[Pair::stages], Pair::stages, next);
   system_.evaluate(next, stages_.col(last_stage));
   next_velocity = stages_.col(last_stage);
 
@@ -112,18 +113,20 @@ double ExplicitFlowStep<Pair>::attempt(const Vector& state, const Vector& veloci
   return next.allFinite() ? Pair::estimate(difference) : infinity;
 }
 
-// By the continuous extension if that is free. DOP853's is not, and wherever stability limits the step (most of a long
-// flow) it errs by hundreds of tolerances, as only the ends of a step damp the fast directions. A shorter step from the
-// same start is as good as the step itself.
+// By the continuous extension. DOP853's errs by hundreds of tolerances where stability limits the step, as only the ends
+// of a step damp the fast directions; there a shorter step from the same start is as good as the step itself.
 template <class Pair>
 void ExplicitFlowStep<Pair>::between(const Vector& state, const Vector& /*velocity*/, double h, double theta,
                                      const Vector& /*next*/, const Vector& /*next_velocity*/, Vector& out) {
-  if constexpr (Pair::extended == Pair::stages + 1) {
-    const auto weights = dense_weights<Pair>(theta);
-    combine(state.data(), h, weights.data(), weights.size(), out);
-  } else {
-    advance(state, theta * h, out);
+  if (stiff_ && Pair::extended > Pair::stages + 1) {
+    evaluate_stages(state, theta * h, 1, Pair::stages);
+    combine(state.data(), theta * h, Pair::a[Pair::stages], Pair::stages, out);
+    return;
   }
+  if (!extended_) evaluate_stages(state, h, Pair::stages + 1, Pair::extended);
+  extended_ = true;
+  const auto weights = dense_weights<Pair>(theta);
+  combine(state.data(), h, weights.data(), weights.size(), out);
 }
 
 template class ExplicitFlowStep<Tsit5>;

@@ -85,7 +85,7 @@ class FlowStep {
 template <class Pair>
 class ExplicitFlowStep final : public FlowStep {
  public:
-  explicit ExplicitFlowStep(FlowSystem& system) : FlowStep(system), stages_(system.size(), last_stage + 1) {}
+  explicit ExplicitFlowStep(FlowSystem& system) : FlowStep(system), stages_(system.size(), Pair::extended) {}
 
   double attempt(const Vector& state, const Vector& velocity, double h, Vector& next, Vector& next_velocity) override;
   void between(const Vector& state, const Vector& velocity, double h, double theta, const Vector& next,
@@ -96,11 +96,12 @@ class ExplicitFlowStep final : public FlowStep {
  private:
   static constexpr Index last_stage = static_cast<Index>(Pair::stages);
 
-  void advance(const Vector& state, double h, Vector& out);
+  void evaluate_stages(const Vector& state, double h, std::size_t first, std::size_t last);
   void combine(const double* base, double h, const double* weights, std::size_t count, Vector& out) const;
 
   Eigen::MatrixXd stages_;  // k_j in column j
   bool stiff_ = false;
+  bool extended_ = false;  // whether the stages of the continuous extension are those of the last attempt
 };
 
 // The stabilised method of order 4 of rock4_table.hpp: s stages are stable for rates up to 0.27 s^2 / h, decay there, and
