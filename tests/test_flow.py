@@ -202,7 +202,7 @@ def test_aligned_start_follows_the_scalar_theory(name, depth, rotated, method):
     net = jo.LinearNetwork.balanced(5, depth, eps, rng=depth)
     flow = jo.gradient_flow(net, cov, name, t=t, features=along(basis), method=method, **TIGHT)
     assert flow.success
-    assert flow.method in (("dop853", "dop853+rkc2") if method == "auto" else ("tsit5",))
+    assert flow.method in (("dop853", "dop853+rock4") if method == "auto" else ("tsit5",))
     np.testing.assert_allclose(flow.response, exact, rtol=0, atol=1e-9)
 
 
@@ -289,16 +289,15 @@ def test_long_plateaus_are_crossed_by_the_stabilised_method(name):
         return jo.gradient_flow(net, cov, name, t=t, method=method, rtol=rtol, atol=rtol / 100, features=along(basis))
 
     for rtol in (1e-3, 1e-5, 1e-7):
-        auto, pair, alone = (run(method, rtol) for method in ("auto", "tsit5", "rkc2"))
+        auto, pair, alone = (run(method, rtol) for method in ("auto", "tsit5", "rock4"))
         assert auto.success
-        assert auto.method == "tsit5+rkc2"
+        assert auto.method == "dop853+rock4"
         assert pair.stabilised_steps == 0 < auto.stabilised_steps < auto.steps
         assert auto.nfev < pair.nfev / 4
         assert np.abs(auto.response - exact).max() < 100 * rtol
-        # Order 2 against an estimate of order 3: errors fall like the tolerance to the power of 2/3.
-        assert alone.method == "rkc2"
+        assert alone.method == "rock4"
         assert alone.stabilised_steps == alone.steps
-        assert np.abs(alone.response - exact).max() < rtol ** (2 / 3)
+        assert np.abs(alone.response - exact).max() < 200 * rtol
 
 
 # --- conservation and symmetry (13, 16, 18, 19) -----------------------------------------------------
@@ -327,7 +326,7 @@ def test_balancedness_is_conserved(problem):
 
 
 @pytest.mark.parametrize("name", ["jepa", "mae"])
-@pytest.mark.parametrize("method", ["auto", "tsit5", "dop853", "rkc2"])
+@pytest.mark.parametrize("method", ["auto", "tsit5", "dop853", "rock4"])
 def test_hidden_and_data_rotations_rotate_the_flow(name, method):
     rng = np.random.default_rng(4)
     cov = random_cov(4, 5)
@@ -402,7 +401,7 @@ def small():
     return jo.LinearNetwork.balanced(3, 2, 0.1), cov
 
 
-@pytest.mark.parametrize("method", ["tsit5", "dop853", "rkc2", "auto"])
+@pytest.mark.parametrize("method", ["tsit5", "dop853", "rock4", "auto"])
 def test_denser_times_do_not_move_the_old_points(small, method):
     few = np.array([1.0, 7.0, 30.0])
     many = np.sort(np.concatenate([[0, 0], few, few, np.linspace(0, 30, 17)]))

@@ -77,6 +77,7 @@ class FlowIntegrator {
       overflowed = false;
       const double next_time = last ? end : time + h;
       observe_step(time, h, next_time);
+      method_->taken(state_, velocity_, h);
       time = next_time;
       step = h * controller_.after_accepted(error);
       state_.swap(next_);

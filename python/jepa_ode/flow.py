@@ -63,11 +63,11 @@ class Flow(FrozenArrays):
     message : str
         The same in words.
     method : str
-        The method that was used, ``"tsit5"``, ``"dop853"`` or ``"rkc2"``; with "auto" the pair and, where it gave way,
-        ``"tsit5+rkc2"`` or ``"dop853+rkc2"``.
+        The method that was used, ``"tsit5"``, ``"dop853"`` or ``"rock4"``; with "auto" ``"dop853"`` or, where it gave
+        way, ``"dop853+rock4"``.
     rtol, atol : float
     steps, stabilised_steps, rejected, nfev : int
-        Accepted steps, how many of them were steps of rkc2, rejected ones, evaluations of the right-hand side.
+        Accepted steps, how many of them were steps of rock4, rejected ones, evaluations of the right-hand side.
     schedule : Schedule or None
         Learning-rate schedule.
     """
@@ -188,12 +188,12 @@ def gradient_flow(
     t : array [m]
         Output times since the start, non-negative, non-decreasing, finite. Steps do not depend on them, but for the
         last, at which the flow ends: a denser ``t`` does not move the values at the old points.
-    method : {"auto", "tsit5", "dop853", "rkc2"}, default "auto"
-        tsit5 and dop853 are explicit Runge-Kutta pairs of order 5 and 8, rkc2 is the stabilised Runge-Kutta-Chebyshev
-        method of order 2. Once features are learned their fast relaxation limits the steps of a pair however slow
-        everything else is; rkc2 then takes far longer ones: at ``rtol=1e-6`` it needs several times fewer right-hand
-        sides, the more the longer the horizon. "auto" starts with dop853 for ``rtol < 1e-8`` and with tsit5 otherwise,
-        turns to rkc2 where stability limits the steps, and back; ``Flow.method`` tells what was used.
+    method : {"auto", "tsit5", "dop853", "rock4"}, default "auto"
+        tsit5 and dop853 are explicit Runge-Kutta pairs of order 5 and 8, rock4 is a stabilised (Runge-Kutta-Chebyshev)
+        method of order 4. Once features are learned their fast relaxation limits the steps of a pair however slow
+        everything else is; rock4 then takes longer ones, and ever longer ones as the flow calms down. "auto" starts with
+        dop853, which crosses the first plateau best, turns to rock4 where stability begins to limit the steps, and back;
+        ``Flow.method`` tells what was used.
     rtol, atol : float, default 1e-6 and 1e-9
         A step is accepted when the Frobenius norms of its error in the layers, each divided by
         ``atol + rtol * (root mean square singular value of the layer)``, have a Euclidean norm of at most 1. Being

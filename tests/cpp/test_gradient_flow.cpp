@@ -13,6 +13,8 @@ namespace {
 
 using namespace jepa_ode;
 
+constexpr FlowMethod every_method[] = {FlowMethod::automatic, FlowMethod::tsit5, FlowMethod::dop853, FlowMethod::rock4};
+
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 constexpr double inf = std::numeric_limits<double>::infinity();
 
@@ -172,7 +174,7 @@ TEST(balancedness_is_conserved) {
                                      predictor.transpose() * predictor - second * second.transpose());
   };
   const auto [hidden, top] = balance(start.data());
-  for (const FlowMethod method : {FlowMethod::tsit5, FlowMethod::dop853}) {
+  for (const FlowMethod method : every_method) {
     std::vector<double> weights;
     const std::vector<double> times{0.0, 0.3, 20.0};
     CHECK(run(problem, {}, start, {method, 1e-10, 1e-12, 100'000}, times, weights).status == Status::ok);
@@ -187,7 +189,7 @@ TEST(balancedness_is_conserved) {
 TEST(more_times_do_not_move_the_others) {
   const Problem problem = random_problem({{3, 3, 3}, 3}, 5);
   const std::vector<double> start = random_state(27, 6);
-  for (const FlowMethod method : {FlowMethod::tsit5, FlowMethod::dop853}) {
+  for (const FlowMethod method : every_method) {
     std::vector<double> few, many;
     run(problem, {}, start, {method, 1e-6, 1e-9, 1000}, {1.0, 5.0}, few);
     run(problem, {}, start, {method, 1e-6, 1e-9, 1000}, {0.0, 0.5, 1.0, 1.0, 3.7, 5.0}, many);
@@ -269,7 +271,7 @@ namespace {
 TEST(a_step_does_not_allocate) {
   const Problem problem = random_problem({{20, 16, 12}, 12}, 13);
   const std::vector<double> start = random_state(20 * 16 + 16 * 12 + 12 * 12, 14);
-  for (const FlowMethod method : {FlowMethod::tsit5, FlowMethod::dop853}) {
+  for (const FlowMethod method : every_method) {
     std::vector<double> weights(start.size());  // allocated before the counting begins
     std::size_t counted[2];
     std::int64_t steps[2];
