@@ -16,6 +16,8 @@ namespace {
 // grows with each return to it, up to a bound at which the next attempt costs a sixth of what it may save.
 constexpr int first_patience = 4, largest_patience = 64, patience_with_stabilised = 10;
 
+constexpr double unknown_time = -1;
+
 // The spacing of doubles at t.
 double spacing(double t) { return std::nextafter(t, std::numeric_limits<double>::infinity()) - t; }
 
@@ -29,6 +31,7 @@ class FlowIntegrator {
         interrupt_(interrupt),
         progress_(progress),
         system_(flow, settings.rtol, settings.atol, interrupt),
+        events_(flow, observation.events, observation.directions, observation.features),
         state_(Eigen::Map<const Vector>(start, flow.state_size())),
         velocity_(state_.size()),
         next_(state_.size()),
@@ -38,6 +41,9 @@ class FlowIntegrator {
   FlowResult run() {
     result_.status = integrate();
     result_.nfev = system_.evaluations();
+    result_.time = time_;
+    result_.plateaus = events_.plateaus(time_);
+    if (observation_.final_weights) std::copy_n(state_.data(), flow_.weights_size(), observation_.final_weights);
     for (std::size_t k = result_.reached; k < observation_.count; ++k) mark_unreached(k);
     return result_;
   }
@@ -51,18 +57,18 @@ class FlowIntegrator {
 
     system_.evaluate(state_, velocity_);
     if (!state_.allFinite() || !velocity_.allFinite()) return Status::not_finite;
+    events_.begin(state_, velocity_);
     use(settings_.method == FlowMethod::rock4);
-    double time = 0;
     double step = first_step(end);
     bool overflowed = false;
 
     while (result_.reached < observation_.count) {
       if (result_.steps + result_.rejected >= settings_.max_steps) return Status::max_steps;
-      if (progress_ && progress_(time)) interrupt_.request_stop();
-      if (step < 2 * spacing(time)) return overflowed ? Status::not_finite : Status::step_too_small;
+      if (progress_ && progress_(time_)) interrupt_.request_stop();
+      if (step < 2 * spacing(time_)) return overflowed ? Status::not_finite : Status::step_too_small;
       step = std::min(step, method_->longest(state_, velocity_));
-      const bool last = step >= end - time;
-      const double h = last ? end - time : step;
+      const bool last = step >= end - time_;
+      const double h = last ? end - time_ : step;
 
       const double error = method_->attempt(state_, velocity_, h, next_, next_velocity_);
       if (!Controller::accepts(error)) {
@@ -75,13 +81,19 @@ class FlowIntegrator {
       ++result_.steps;
       result_.stabilised_steps += stabilised_;
       overflowed = false;
-      const double next_time = last ? end : time + h;
-      observe_step(time, h, next_time);
+      const double next_time = last ? end : time_ + h;
+      observe_step(time_, h, next_time);
+      const bool stop = events_.after_step(time_, h, next_, next_velocity_, [&](double theta) -> const Vector& {
+        method_->between(state_, velocity_, h, theta, next_, next_velocity_, between_);
+        between_time_ = unknown_time;
+        return between_;
+      });
       method_->taken(state_, velocity_, h);
-      time = next_time;
+      time_ = next_time;
       step = h * controller_.after_accepted(error);
       state_.swap(next_);
       velocity_.swap(next_velocity_);
+      if (stop && result_.reached < observation_.count) return Status::stopped;
       consider_switch();
     }
     return Status::ok;
@@ -173,16 +185,18 @@ class FlowIntegrator {
   const FlowProgress& progress_;
 
   FlowSystem system_;
+  FlowEvents events_;
   std::unique_ptr<FlowStep> method_;
   bool stabilised_ = false;
   Controller controller_{1};
   int contrary_ = 0;               // trials in a row that speak for the other method
   int patience_ = first_patience;  // how many it takes to turn to the stabilised one
 
+  double time_ = 0;
   Vector state_, velocity_;
   Vector next_, next_velocity_;
   Vector between_;  // the state at a requested time inside a step
-  double between_time_ = 0;
+  double between_time_ = unknown_time;
   FlowResult result_;
 };
 

@@ -224,6 +224,76 @@ TEST(trouble_is_a_status_and_values_not_reached_are_nan) {
   }
 }
 
+TEST(crossings_are_found_inside_steps) {
+  const std::vector<double> lambda{0.9, 0.7, 0.4};
+  const std::vector<double> rho{0.5, 0.6, 0.8};
+  const double eps = 0.05;
+  const Problem problem = aligned_problem(2, lambda, rho);
+  LinearNetworkFlow flow(problem.shape, {}, problem.moments());
+  const std::vector<double> start = balanced_state(2, 3, eps), times{1e4};
+  const Matrix identity = Matrix::Identity(3, 3);
+  std::vector<double> levels, expected;
+  for (std::size_t i = 0; i < 3; ++i) {
+    levels.push_back(0.5 * rho[i] * rho[i]);
+    expected.push_back(time_to_reach(Objective::jepa, 2, lambda[i], rho[i], eps, levels[i]));
+  }
+  levels[1] = 0.9 * eps;  // reached at the start
+  for (const FlowMethod method : every_method) {
+    for (const bool stop : {false, true}) {
+      std::vector<double> crossings(3, nan), last(start.size());
+      FlowObservation observation;
+      observation.times = times.data();
+      observation.count = 1;
+      observation.directions = identity.data();
+      observation.features = 3;
+      observation.final_weights = last.data();
+      observation.events.levels = levels.data();
+      observation.events.crossings = crossings.data();
+      observation.events.stop_when_crossed = stop;
+      Interrupt interrupt;
+      const FlowResult result =
+          gradient_flow(flow, start.data(), {method, 1e-9, 1e-12, 100'000}, observation, interrupt);
+      CHECK(result.status == (stop ? Status::stopped : Status::ok));
+      CHECK_CLOSE(crossings[0], expected[0], 1e-6);
+      CHECK(crossings[1] == 0);
+      CHECK_CLOSE(crossings[2], expected[2], 1e-6);
+      CHECK(stop ? result.time >= std::max(crossings[0], crossings[2]) && result.time < 1e4 : result.time == 1e4);
+      double response;
+      const Matrix third = identity.col(2);
+      flow.response(last.data(), third.data(), 1, &response, 1);
+      CHECK(response >= levels[2]);
+    }
+  }
+}
+
+TEST(a_flow_stops_at_rest_but_on_no_plateau) {
+  const std::vector<double> lambda{0.9, 0.7, 0.4};
+  const std::vector<double> rho{0.5, 0.6, 0.8};
+  const Problem problem = aligned_problem(2, lambda, rho);
+  LinearNetworkFlow flow(problem.shape, {}, problem.moments());
+  const std::vector<double> start = balanced_state(2, 3, 0.01), times{1e9};
+  for (const FlowMethod method : {FlowMethod::automatic, FlowMethod::rock4}) {
+    FlowObservation observation;
+    std::vector<double> last(start.size());
+    observation.times = times.data();
+    observation.count = 1;
+    observation.final_weights = last.data();
+    observation.events.rest = 1e-6;
+    observation.events.plateau = 0.01;
+    Interrupt interrupt;
+    const FlowResult result = gradient_flow(flow, start.data(), {method, 1e-9, 1e-12, 100'000}, observation, interrupt);
+    CHECK(result.status == Status::stopped && result.reached == 0);
+    for (Index i = 0; i < 3; ++i) {
+      const Matrix direction = Matrix::Identity(3, 3).col(i);
+      double response;
+      flow.response(last.data(), direction.data(), 1, &response, 1);
+      CHECK_CLOSE(response, rho[static_cast<std::size_t>(i)] * rho[static_cast<std::size_t>(i)], 1e-5);
+    }
+    // The loss rests before the first feature and after the last one.
+    CHECK(result.plateaus.size() == 2 && result.plateaus[0][0] == 0 && result.plateaus[1][1] == result.time);
+  }
+}
+
 TEST(nothing_to_do) {
   const Problem problem = random_problem({{3, 3}, 3}, 9);
   std::vector<double> start = random_state(18, 10);

@@ -4,7 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <vector>
 
+#include "jepa_ode/flow_events.hpp"
 #include "jepa_ode/linear_network.hpp"
 #include "jepa_ode/parallel.hpp"
 #include "jepa_ode/status.hpp"
@@ -30,8 +32,10 @@ struct FlowObservation {
   double* loss = nullptr;              // [count]; needs Moments::yy
   const double* directions = nullptr;  // [d, features], unit columns
   Index features = 0;
-  double* response = nullptr;  // [features, count]
-  double* weights = nullptr;   // [count, weights_size], encoder and predictor
+  double* response = nullptr;       // [features, count]
+  double* weights = nullptr;        // [count, weights_size], encoder and predictor
+  double* final_weights = nullptr;  // [weights_size], where the integration ended
+  EventSettings events;
 };
 
 struct FlowResult {
@@ -40,7 +44,9 @@ struct FlowResult {
   std::int64_t steps = 0;             // accepted
   std::int64_t stabilised_steps = 0;  // of these, steps of the stabilised method
   std::int64_t rejected = 0;
-  std::int64_t nfev = 0;  // right-hand sides
+  std::int64_t nfev = 0;                       // right-hand sides
+  double time = 0;                             // where the integration ended
+  std::vector<FlowEvents::Interval> plateaus;  // of the loss
 };
 
 // Told the time reached, now and then and on the calling thread; true stops the flow.

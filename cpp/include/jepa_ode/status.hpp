@@ -10,6 +10,7 @@ enum class Status : std::int8_t {
   max_steps = 1,       // the step budget ran out; values not reached are NaN
   step_too_small = 2,  // the controller could not meet the tolerance with a representable step
   not_finite = 3,      // the right-hand side or the state stopped being finite
+  stopped = 4,         // it was asked to stop early; values not reached are NaN
 };
 
 constexpr const char* message(Status status) noexcept {
@@ -22,6 +23,8 @@ constexpr const char* message(Status status) noexcept {
       return "no representable step meets the tolerance";
     case Status::not_finite:
       return "the state or the right-hand side is not finite";
+    case Status::stopped:
+      return "stopped early, as asked";
   }
   return "unknown status";
 }
