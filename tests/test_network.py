@@ -133,7 +133,7 @@ def test_weights_that_do_not_fit(encoder, predictor, error, match):
         ({"depth": 0}, ValueError, "depth must be at least 1"),
         ({"depth": 1.5}, TypeError, "depth must be a whole number"),
         ({"eps": 0}, ValueError, "eps must be positive"),
-        ({"eps": np.nan}, ValueError, "eps must be positive"),
+        ({"eps": np.nan}, ValueError, "eps must be finite"),
         ({"rng": -1}, ValueError, "rng must be at least 0"),
         ({"rng": "seed"}, TypeError, "rng must be a whole number"),
         ({"basis": np.eye(3)}, ValueError, r"basis must have shape \(2, k\)"),

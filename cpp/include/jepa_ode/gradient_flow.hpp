@@ -22,6 +22,9 @@ struct FlowSettings {
   std::int64_t max_steps = 100'000;  // attempts, accepted or not
 };
 
+// Shown the weights (encoder and predictor) at the k-th time, on the calling thread; true stops the flow.
+using FlowVisit = std::function<bool(std::size_t, const double*)>;
+
 // What to observe and where to write it; a null pointer means: not wanted. Times are non-negative and non-decreasing,
 // the network starts at time 0. Rows that were not reached are filled with NaN.
 struct FlowObservation {
@@ -32,6 +35,7 @@ struct FlowObservation {
   Index features = 0;
   double* response = nullptr;  // [features, count]
   double* weights = nullptr;   // [count, weights_size], encoder and predictor
+  FlowVisit visit = {};
 };
 
 struct FlowResult {
@@ -47,7 +51,8 @@ struct FlowResult {
 using FlowProgress = std::function<bool(double)>;
 
 // Integrates from `start` (LinearNetworkFlow::state_size() values). Steps do not depend on the times observed, except
-// that the flow ends at the last one. Throws Interrupted when the interrupt or the progress callback asks to stop.
+// that the flow ends at the last one. Throws Interrupted when the interrupt, the progress callback or the visit asks to
+// stop.
 FlowResult gradient_flow(LinearNetworkFlow& flow, const double* start, const FlowSettings& settings,
                          const FlowObservation& observation, Interrupt& interrupt, const FlowProgress& progress = {});
 
