@@ -76,10 +76,10 @@ class CoupledFeatures(FrozenArrays):
     >>> import jepa_ode as jo
     >>> coupled = jo.CoupledFeatures(jo.Covariances(np.array([[1.0, 0.3], [0.3, 1.0]]), np.diag([0.6, 0.5])))
     >>> coupled.coupling_matrix.round(2)
-    array([[0.94, 0.3 ],
-           [0.3 , 1.06]])
+    array([[0.71, 0.08],
+           [0.08, 1.29]])
     >>> coupled
-    CoupledFeatures(2 features, rho 0.483..0.683, coupling 0.298)
+    CoupledFeatures(2 features, rho 0.416..0.793, coupling 0.0801)
     """
 
     rho: FloatArray
@@ -162,9 +162,8 @@ class CoupledFeatures(FrozenArrays):
         >>> coupled = jo.CoupledFeatures(jo.Covariances(np.eye(2), np.diag([0.9, 0.4])))
         >>> net = coupled.to_features(jo.LinearNetwork.balanced(2, depth=1, eps=0.1))
         >>> encoder, predictor = coupled.velocity(net, "jepa")
-        >>> predictor.round(12)
-        array([[0.008, 0.   ],
-               [0.   , 0.003]])
+        >>> np.diag(predictor).round(12)  # w^2 (lam - sigma2 w)
+        array([0.008, 0.003])
         """
         self._require_width(net)
         objective = as_objective(objective)

@@ -50,8 +50,7 @@ def singular_values(net: LinearNetwork) -> FloatArray:
     -------
     array [min(h_L, d)]
     """
-    values: FloatArray = np.linalg.svd(net.encoder_product(), compute_uv=False)
-    return values
+    return np.asarray(np.linalg.svd(net.encoder_product(), compute_uv=False), dtype=np.float64)
 
 
 def representation_covariance(net: LinearNetwork, Sxx: FloatArray) -> FloatArray:

@@ -115,25 +115,27 @@ TEST(an_evaluation_does_not_allocate) {
 
 TEST(a_step_does_not_allocate) {
   for (const Case& c : cases()) {
-    for (const Index d : {8, 32, 128, 300}) {
+    for (const Index d : {8, 32, 128, 160}) {
       Problem problem(d, c);
+      std::vector<double> velocity(problem.state.size());
+      problem.flow.velocity(problem.state.data(), velocity.data());  // takes the memory that it keeps
       for (const FlowMethod method : {FlowMethod::tsit5, FlowMethod::dop853, FlowMethod::rkc2}) {
-        const std::int64_t few = d > 100 ? 3 : 100;  // a step is a step, and large ones take their time
+        const std::int64_t few = d > 100 ? 1 : 100;  // a step is a step, and large ones take their time
         std::size_t counted[2];
         for (const int longer : {0, 1}) {
           const std::size_t before = allocations;
-          const double end = 1e9;
+          const double end = 1e9;  // far beyond what so few steps reach
           FlowObservation observation;
           observation.times = &end;
           observation.count = 1;
           Interrupt interrupt;
-          // Tight tolerances: steps so short that none of them reaches the end.
           const FlowResult result = gradient_flow(problem.flow, problem.state.data(),
                                                   {method, 1e-9, 1e-12, few * (1 + longer)}, observation, interrupt);
           counted[longer] = allocations - before;
           CHECK(result.status == Status::max_steps && result.steps + result.rejected == few * (1 + longer));
         }
-        if (counted[1] != counted[0]) std::printf("d = %d, %s: %zu, %zu\n", int(d), c.name, counted[0], counted[1]);
+        if (counted[1] != counted[0])
+          std::printf("d = %d, %s: %zu allocations, %zu in twice the steps\n", int(d), c.name, counted[0], counted[1]);
         CHECK(counted[1] == counted[0]);
       }
     }
