@@ -40,10 +40,10 @@ class MatrixProduct {
   }
 
  private:
-  // What Eigen multiplies without packing: small matrices and vectors.
+  // What Eigen multiplies without packing: small matrices, vectors, and nothing at all.
   template <class A, class B>
   static bool is_small(const A& a, const B& b) {
-    return a.rows() + a.cols() + b.cols() < EIGEN_GEMM_TO_COEFFBASED_THRESHOLD || a.rows() == 1 || b.cols() == 1;
+    return a.rows() + a.cols() + b.cols() < EIGEN_GEMM_TO_COEFFBASED_THRESHOLD || a.rows() <= 1 || b.cols() <= 1;
   }
 
   using EigenBlocking = Eigen::internal::gemm_blocking_space<Eigen::RowMajor, double, double, Eigen::Dynamic,
