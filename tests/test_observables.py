@@ -157,6 +157,7 @@ def test_an_exception_ends_the_flow_and_arrives_unchanged(small, when):
         (5, TypeError, "observe must be names"),
         ({"mine": "rank"}, ValueError, r"observe\['mine'\] must be one of"),
         ({3: "effective_rank"}, TypeError, "strings as keys"),
+        ({"loss": "effective_rank"}, ValueError, "must not give the name 'loss'"),
         ({"mine": lambda _: 1j}, TypeError, r"the value of observe\['mine'\] must hold real numbers"),
         ({"mine": lambda _: None}, TypeError, r"observe\['mine'\] must hold real numbers"),
     ],

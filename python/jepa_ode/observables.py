@@ -25,6 +25,8 @@ DIMS = {
     "representation_covariance": ("unit", "other_unit"),
     "effective_rank": (),
 }
+# Names in that dataset which the flow has for itself.
+_TAKEN = ("response", "loss", "time", "feature", "lam", "rho", "sigma2")
 
 
 def balancedness(net: LinearNetwork, predictor_rate: float = 1.0) -> FloatArray:
@@ -107,6 +109,8 @@ def as_observables(observe: Any, Sxx: FloatArray, predictor_rate: float) -> dict
     for name, what in observe.items():
         if not isinstance(name, str):
             raise TypeError(f"observe must have strings as keys, the names of the results, got {name!r}")
+        if name in _TAKEN:
+            raise ValueError(f"observe must not give the name {name!r}, which the flow has for itself")
         chosen[name] = what if callable(what) else known[as_choice(f"observe[{name!r}]", what, list(known))]
     return chosen
 

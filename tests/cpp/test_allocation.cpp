@@ -121,7 +121,7 @@ TEST(a_step_does_not_allocate) {
       problem.flow.velocity(problem.state.data(), velocity.data());  // takes the memory that it keeps
       for (const FlowMethod method : {FlowMethod::tsit5, FlowMethod::dop853, FlowMethod::rkc2}) {
         const std::int64_t few = d > 100 ? 1 : 100;  // a step is a step, and large ones take their time
-        std::size_t counted[2];
+        std::size_t counted[2]{};
         for (const int longer : {0, 1}) {
           const std::size_t before = allocations;
           const double end = 1e9;  // far beyond what so few steps reach
