@@ -225,7 +225,8 @@ def compare_with_flow(flow: Flow, *, fraction: float = 0.5, min_growth: float = 
     measurement, not an assumption (THEORY.md 6). The prediction has the depth of the flow's
     network and starts each feature at the response of the flow's start. It is that of the plain
     objective from a balanced start, whatever the flow has (moving average, weight decay, no
-    stop-gradient, a start or a rate of the predictor of its own): the comparison then measures what they change, and levels may lie out of the flow's reach.
+    stop-gradient, a start or a rate of the predictor of its own): the comparison then measures what
+    these change, and levels may lie out of the flow's reach.
 
     Parameters
     ----------
