@@ -1,9 +1,9 @@
 // Products of matrices whose memory is kept.
 //
 // Eigen packs blocks of both factors before it multiplies them, and allocates the memory for that anew in every product
-// that needs more than 128 KiB of it (EIGEN_STACK_ALLOCATION_LIMIT), as those of dimensions above 128 do. The limit could be
-// raised, to the size of a cache; but stacks of threads are small on some systems. So the memory is kept here, and the
-// rest is Eigen's: its block sizes and its kernel, to the bit.
+// that needs more than 128 KiB of it (EIGEN_STACK_ALLOCATION_LIMIT), as those of dimensions above 128 do. The limit
+// could be raised, to the size of a cache; but stacks of threads are small on some systems. So the memory is kept here,
+// and the rest is Eigen's: its block sizes and its kernel, to the bit.
 #pragma once
 
 #include <Eigen/Core>
