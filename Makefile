@@ -15,7 +15,7 @@ SOURCES := $(shell find CMakeLists.txt pyproject.toml README.md cmake cpp python
 CPP := $(shell find cpp tests/cpp -name '*.cpp' -o -name '*.hpp')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-engine test-python test-isas lint format stub bench dist campaign asan tsan tidy clean
+.PHONY: help demo test test-engine test-python test-isas lint format stub bench dist campaign gradients asan tsan tidy clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -125,6 +125,9 @@ dist: $(STAMPS)/group-dist  ## source distribution and wheel in dist/, each trie
 EXAMPLES ?= 2000
 campaign: $(TEST_ENVIRONMENT)  ## long tests: marked `campaign`, and every property on EXAMPLES examples
 	JEPA_ODE_EXAMPLES=$(EXAMPLES) pytest -m "campaign or hypothesis" --timeout 0
+
+gradients: $(TEST_ENVIRONMENT) $(STAMPS)/extra-experiments  ## the right-hand side against PyTorch's autograd, which it installs
+	pytest tests/test_gradients_torch.py
 
 asan tsan tidy: $(STAMPS)/group-build  ## the engine's tests under sanitizers (address and undefined behaviour; threads); clang-tidy
 	cmake --preset $@

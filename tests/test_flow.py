@@ -227,6 +227,40 @@ def test_aligned_start_follows_the_three_scalars_with_every_option(objective, de
         np.testing.assert_allclose(flow.response[i], expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("coordinates", ["data", "features"])
+@pytest.mark.parametrize("start", ["balanced", "unbalanced", "each its own", "wide"])
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
+def test_aligned_starts_follow_solve_with_every_option(objective, start, coordinates):
+    spec, cov, basis = aligned_data(4, rotated=True)
+    depth, t = 2, np.concatenate([[0.0], np.geomspace(0.5, 60, 20)])
+    eps = np.array([0.05, 0.1, 0.2, 0.3]) if start == "each its own" else np.full(4, 0.1)
+    v0 = {"unbalanced": 2 * eps ** (1 / depth), "each its own": np.array([0.5, -0.2, 0.1, 0.7])}.get(start)
+    widths = [9, 6] if start == "wide" else None
+    net = jo.LinearNetwork.balanced(4, depth, eps, 1, basis, v0=v0, widths=widths, objective=objective.name)
+    settings = {"t": t, "features": along(basis), "coordinates": coordinates, **TIGHT}
+    flow = jo.gradient_flow(net, cov, objective, **settings)
+    theory = jo.solve(spec, objective, depth=depth, eps=eps, v0=v0, t=t, rtol=1e-12)
+    assert flow.success
+    np.testing.assert_allclose(flow.response, theory.w, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("coordinates", ["data", "features"])
+@pytest.mark.parametrize("objective", [jo.JEPA(), jo.JEPA(ema=2.0), jo.MAE()], ids=repr)
+def test_a_rate_of_the_predictor_is_another_spectrum(objective, coordinates):
+    # In v/sqrt(r) the three scalars of THEORY.md 2 are those of sqrt(r) lambda and r sigma^2, without decay.
+    spec, cov, basis = aligned_data(4, rotated=True)
+    t, rate, v0 = np.geomspace(0.5, 60, 20), 2.5, 0.4
+    net = jo.LinearNetwork.balanced(4, 2, 0.1, 1, basis, v0=v0)
+    settings = {"t": t, "features": along(basis), "coordinates": coordinates, "predictor_rate": rate, **TIGHT}
+    flow = jo.gradient_flow(net, cov, objective, **settings)
+    other = jo.Spectrum(np.sqrt(rate) * spec.lam, rate * spec.sigma2)
+    theory = jo.solve(other, objective, depth=2, eps=0.1, v0=v0 / np.sqrt(rate), t=t, rtol=1e-12)
+    np.testing.assert_allclose(flow.response, theory.w, rtol=0, atol=1e-9)
+    assert flow.predictor_rate == rate
+    slow = jo.gradient_flow(net, cov, objective, t=t, features=along(basis))
+    assert np.abs(slow.response - flow.response).max() > 1e-3
+
+
 @pytest.mark.parametrize("objective", [jo.JEPA(ema=2.0), jo.MAE(0.01)], ids=repr)
 def test_a_schedule_is_a_clock(objective):
     _, cov, _ = aligned_data(3, rotated=True)
@@ -303,8 +337,8 @@ def test_long_plateaus_are_crossed_by_the_stabilised_method(name):
 # --- conservation and symmetry (13, 16, 18, 19) -----------------------------------------------------
 
 
-@given(networks())
-def test_balancedness_is_conserved(problem):
+@given(networks(), st.sampled_from([1.0, 0.2, 6.0]))
+def test_balancedness_is_conserved(problem, rate):
     net, cov, objective = problem
     if objective not in (jo.JEPA(), jo.JEPA(ema=2.0), jo.MAE()):
         objective = jo.JEPA() if objective.name == "jepa" else jo.MAE()
@@ -317,11 +351,12 @@ def test_balancedness_is_conserved(problem):
         atol=1e-12,
         features=along(np.eye(net.widths[0])),
         keep_weights=True,
+        predictor_rate=rate,
     )
     assert flow.success
     scale = 1 + max(float(np.sum(weights**2)) for weights in (*net.encoder, net.predictor))
     for k in range(3):
-        for then, start in zip(flow.network(k).balancedness(), net.balancedness(), strict=True):
+        for then, start in zip(flow.network(k).balancedness(rate), net.balancedness(rate), strict=True):
             np.testing.assert_allclose(then, start, rtol=0, atol=1e-8 * scale)
 
 
@@ -560,6 +595,8 @@ def test_progress_bar(small, capsys):
         ({"rtol": np.nan}, ValueError, "rtol must be in"),
         ({"rtol": "1e-6"}, TypeError, "rtol must be a real number"),
         ({"atol": -1}, ValueError, "atol must be non-negative"),
+        ({"predictor_rate": 0.0}, ValueError, "predictor_rate must be positive"),
+        ({"predictor_rate": None}, TypeError, "predictor_rate must be a real number"),
         ({"max_steps": 0}, ValueError, "max_steps must be at least 1"),
         ({"max_steps": 1.5}, TypeError, "max_steps must be a whole number"),
         ({"features": jo.Spectrum([1.0], rho=0.5)}, ValueError, "with dual directions"),

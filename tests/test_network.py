@@ -39,6 +39,66 @@ def test_balanced_start_in_a_basis_sees_its_span(d, depth, seed, data):
         np.testing.assert_allclose(difference, 0, atol=1e-14)
 
 
+@given(d=st.integers(1, 6), depth=st.integers(1, 4), seed=st.integers(0, 99), data=st.data())
+def test_aligned_start_of_any_widths_with_its_own_predictor(d, depth, seed, data):
+    rng = np.random.default_rng(seed)
+    k = data.draw(st.integers(1, d))
+    widths = data.draw(st.lists(st.integers(k, 8), min_size=depth, max_size=depth))
+    objective = data.draw(st.sampled_from(["jepa", "mae"]))
+    basis = np.linalg.qr(rng.standard_normal((d, d)))[0][:, :k]
+    eps, v0 = rng.uniform(0.01, 2, k), rng.uniform(-2, 2, k)
+    net = jo.LinearNetwork.balanced(d, depth, eps, seed, basis, v0=v0, widths=widths, objective=objective)
+    assert net.widths == (d, *widths)
+    assert net.predictor.shape == (d if objective == "mae" else widths[-1], widths[-1])
+
+    # The same response, along the basis and nowhere else, and layer by layer: the scalars of THEORY.md 2.
+    encoded = net.encoder_product() @ basis
+    np.testing.assert_allclose(encoded.T @ encoded, np.diag(eps**2), atol=1e-13)
+    np.testing.assert_allclose(net.encoder_product() @ (np.eye(d) - basis @ basis.T), 0, atol=1e-13)
+    partial = basis
+    for layer in net.encoder:
+        before = partial
+        partial = layer @ partial
+        np.testing.assert_allclose(layer.T @ partial, before * eps ** (2 / depth), atol=1e-13)
+        assert np.linalg.matrix_rank(layer) == k
+    # V Wbar = target diag(v0): aligned with the encoder for JEPA, with the basis for MAE.
+    target = basis * eps if objective == "mae" else encoded
+    np.testing.assert_allclose(net.predictor @ encoded, target * v0, atol=1e-13)
+
+    balanced = jo.LinearNetwork.balanced(d, depth, eps, seed, basis, widths=widths, objective=objective)
+    assert balanced.encoder_product().tolist() == net.encoder_product().tolist()
+    for difference in balanced.balancedness():
+        np.testing.assert_allclose(difference, 0, atol=1e-13)
+    # v^2 - a^2 is what the last of the conserved matrices holds.
+    last = partial / np.linalg.norm(partial, axis=0)
+    np.testing.assert_allclose(last.T @ net.balancedness()[-1] @ last, np.diag(v0**2 - eps ** (2 / depth)), atol=1e-12)
+
+
+def test_a_last_width_of_the_data_keeps_the_basis():
+    make = jo.LinearNetwork.balanced
+    np.testing.assert_allclose(make(4, 2, 0.1, widths=[7, 4]).encoder_product(), 0.1 * np.eye(4), atol=1e-14)
+    assert make(4, 3, 0.1, widths=4) == make(4, 3, 0.1)
+    assert make(4, 3, np.full(4, 0.1), v0=0.1 ** (1 / 3)) == make(4, 3, 0.1)
+
+
+def test_uniform_start_has_the_scale_that_was_asked_for():
+    net = jo.LinearNetwork.random(200, 2, scale=0.5, rng=1, widths=[150, 100], distribution="uniform")
+    for weights in (*net.encoder, net.predictor):
+        scaled = weights * np.sqrt(weights.shape[1]) / 0.5
+        assert scaled.std() == pytest.approx(1, rel=0.02)
+        assert 0.99 * np.sqrt(3) < np.abs(scaled).max() <= np.sqrt(3)
+    assert net != jo.LinearNetwork.random(200, 2, scale=0.5, rng=1, widths=[150, 100])
+
+
+def test_balancedness_with_a_rate_of_the_predictor():
+    net = jo.LinearNetwork.random(4, 2, rng=1)
+    expected = net.predictor.T @ net.predictor / 4 - net.encoder[-1] @ net.encoder[-1].T
+    np.testing.assert_allclose(net.balancedness(4.0)[-1], expected, atol=1e-14)
+    np.testing.assert_array_equal(net.balancedness(4.0)[0], net.balancedness()[0])
+    with pytest.raises(ValueError, match="predictor_rate must be positive"):
+        net.balancedness(0.0)
+
+
 def test_hidden_frames_are_random_and_reproducible():
     make = jo.LinearNetwork.balanced
     assert make(4, 3, 0.1, rng=5) == make(4, 3, 0.1, rng=np.random.default_rng(5))
@@ -133,12 +193,19 @@ def test_weights_that_do_not_fit(encoder, predictor, error, match):
         ({"depth": 0}, ValueError, "depth must be at least 1"),
         ({"depth": 1.5}, TypeError, "depth must be a whole number"),
         ({"eps": 0}, ValueError, "eps must be positive"),
-        ({"eps": np.nan}, ValueError, "eps must be positive"),
+        ({"eps": np.nan}, ValueError, "eps must be finite"),
         ({"rng": -1}, ValueError, "rng must be at least 0"),
         ({"rng": "seed"}, TypeError, "rng must be a whole number"),
         ({"basis": np.eye(3)}, ValueError, r"basis must have shape \(2, k\)"),
         ({"basis": np.ones((2, 2))}, ValueError, "orthonormal columns"),
         ({"basis": np.ones((2, 0))}, ValueError, r"basis must have shape \(2, k\)"),
+        ({"eps": [0.1, 0.2, 0.3]}, ValueError, r"eps must be a scalar or have shape \(2,\)"),
+        ({"v0": [0.1, np.inf]}, ValueError, "v0 must be finite"),
+        ({"v0": [0.1]}, ValueError, r"v0 must be a scalar or have shape \(2,\)"),
+        ({"widths": [2, 1]}, ValueError, r"widths\[1\] must be at least 2"),
+        ({"widths": 1}, ValueError, "widths must be at least 2"),
+        ({"widths": [2]}, ValueError, "one width or 2 of them"),
+        ({"objective": "vae"}, ValueError, "objective must be one of"),
     ],
 )
 def test_balanced_arguments_that_do_not_fit(arguments, error, match):
@@ -154,6 +221,7 @@ def test_balanced_arguments_that_do_not_fit(arguments, error, match):
         ({"widths": [2, 0]}, ValueError, r"widths\[1\] must be at least 1"),
         ({"widths": 2.5}, TypeError, "widths must be a whole number"),
         ({"objective": "vae"}, ValueError, "objective must be one of"),
+        ({"distribution": "cauchy"}, ValueError, "distribution must be one of 'gaussian', 'uniform'"),
     ],
 )
 def test_random_arguments_that_do_not_fit(arguments, error, match):

@@ -62,6 +62,27 @@ class PythonProgress {
   std::chrono::steady_clock::time_point last_call_{};
 };
 
+// Shows Python the weights at an output time.
+class PythonVisit {
+ public:
+  PythonVisit(py::object callback, Index size) : callback_(std::move(callback)), size_(size) {}
+
+  bool operator()(std::size_t k, const double* weights) {
+    const py::gil_scoped_acquire gil;
+    try {
+      callback_(k, Array(size_, weights));  // a copy: the flow goes on
+      return false;
+    } catch (py::error_already_set& error) {
+      error.restore();
+      return true;
+    }
+  }
+
+ private:
+  py::object callback_;
+  Index size_;
+};
+
 // What Python sees of FlowResult, with the observations.
 struct Observed {
   FlowResult result;
@@ -74,18 +95,28 @@ struct Observed {
 class NetworkFlow {
  public:
   NetworkFlow(std::vector<Index> widths, Index outputs, int objective, bool stop_gradient, double ema_time,
-              double weight_decay, Array xx, Array yx, std::optional<Array> yy)
+              double weight_decay, double predictor_rate, std::optional<Array> xx, std::optional<Array> yx,
+              std::optional<Array> yy, std::optional<Array> coupling, std::optional<Array> rho)
       : xx_(std::move(xx)),
         yx_(std::move(yx)),
         yy_(std::move(yy)),
+        coupling_(std::move(coupling)),
+        rho_(std::move(rho)),
         shape_(network_shape(std::move(widths), outputs)),
-        flow_(shape_, FlowTerms{static_cast<Objective>(objective), stop_gradient, ema_time, weight_decay},
-              Moments{xx_.data(), yx_.data(), yy_ ? yy_->data() : nullptr}) {
+        flow_(shape_,
+              FlowTerms{static_cast<Objective>(objective), stop_gradient, ema_time, weight_decay, predictor_rate},
+              Moments{data_of(xx_), data_of(yx_), data_of(yy_), data_of(coupling_), data_of(rho_)}) {
     const Index d = shape_.inputs();
     require(objective == 0 || objective == 1, "objective must be 0 (JEPA) or 1 (MAE)");
     require(outputs == (objective == 0 ? shape_.encoding() : d), "the predictor's rows do not fit the objective");
-    require(is_matrix(xx_, d, d) && is_matrix(yx_, d, d) && (!yy_ || is_matrix(*yy_, d, d)),
-            "second moments must have shape [d, d]");
+    for (const std::optional<Array>* moment : {&xx_, &yx_, &yy_, &coupling_})
+      require(!*moment || is_matrix(**moment, d, d), "second moments must have shape [d, d]");
+    require(xx_.has_value() != coupling_.has_value(), "give sxx, or coupling in feature coordinates");
+    if (coupling_ && objective == 0) {
+      require(rho_ && rho_->ndim() == 1 && rho_->size() == d, "JEPA in feature coordinates needs rho [d]");
+    } else {
+      require(yx_.has_value(), "the flow needs Syx");
+    }
     require(stop_gradient || yy_, "without stop-gradient the flow needs Syy");
   }
 
@@ -103,7 +134,8 @@ class NetworkFlow {
   }
 
   Observed integrate(const Array& state, const Array& times, const Array& directions, const std::string& method,
-                     double rtol, double atol, std::int64_t max_steps, bool keep_weights, py::object progress) {
+                     double rtol, double atol, std::int64_t max_steps, bool keep_weights, py::object visit,
+                     py::object progress) {
     require_state(state);
     require(times.ndim() == 1, "times must have one dimension");
     require(directions.ndim() == 2 && directions.shape(0) == shape_.inputs(), "directions must have shape [d, n]");
@@ -125,6 +157,7 @@ class NetworkFlow {
       observed.weights = Array({times.size(), static_cast<py::ssize_t>(flow_.weights_size())});
       observation.weights = observed.weights->mutable_data();
     }
+    if (!visit.is_none()) observation.visit = PythonVisit(visit, flow_.weights_size());
     const FlowProgress callback = progress.is_none() ? FlowProgress{} : FlowProgress{PythonProgress(progress)};
     run_without_gil([&](Interrupt& interrupt) {
       observed.result = gradient_flow(flow_, state.data(), settings, observation, interrupt, callback);
@@ -137,8 +170,9 @@ class NetworkFlow {
     require(state.ndim() == 1 && state.size() == flow_.state_size(), "the state does not fit the network");
   }
 
-  Array xx_, yx_;
-  std::optional<Array> yy_;
+  static const double* data_of(const std::optional<Array>& array) { return array ? array->data() : nullptr; }
+
+  std::optional<Array> xx_, yx_, yy_, coupling_, rho_;
   NetworkShape shape_;
   LinearNetworkFlow flow_;
 };
@@ -157,18 +191,22 @@ void bind_linear_network(py::module_& module) {
       .def_readonly("response", &Observed::response)
       .def_readonly("weights", &Observed::weights);
 
-  py::class_<NetworkFlow>(module, "NetworkFlow",
-                          "The flow of one linear network on given second moments (THEORY.md 1). The state is one "
-                          "vector: W^1 .. W^L, V, and with ema_time > 0 the target's layers.")
-      .def(py::init<std::vector<Index>, Index, int, bool, double, double, Array, Array, std::optional<Array>>(),
+  py::class_<NetworkFlow>(
+      module, "NetworkFlow",
+      "The flow of one linear network on given second moments (THEORY.md 1). The state is one "
+      "vector: W^1 .. W^L, V, and with ema_time > 0 the target's layers. With `coupling` it is that "
+      "in feature coordinates (THEORY.md 6).")
+      .def(py::init<std::vector<Index>, Index, int, bool, double, double, double, std::optional<Array>,
+                    std::optional<Array>, std::optional<Array>, std::optional<Array>, std::optional<Array>>(),
            py::arg("widths"), py::arg("outputs"), py::arg("objective"), py::arg("stop_gradient"), py::arg("ema_time"),
-           py::arg("weight_decay"), py::arg("sxx").noconvert(), py::arg("syx").noconvert(),
-           py::arg("syy").noconvert() = py::none())
+           py::arg("weight_decay"), py::arg("predictor_rate"), py::arg("sxx").noconvert(), py::arg("syx").noconvert(),
+           py::arg("syy").noconvert() = py::none(), py::arg("coupling").noconvert() = py::none(),
+           py::arg("rho").noconvert() = py::none())
       .def("velocity", &NetworkFlow::velocity, py::arg("state").noconvert())
       .def("loss", &NetworkFlow::loss, py::arg("state").noconvert())
       .def("integrate", &NetworkFlow::integrate, py::arg("state").noconvert(), py::arg("times").noconvert(),
            py::arg("directions").noconvert(), py::arg("method"), py::arg("rtol"), py::arg("atol"), py::arg("max_steps"),
-           py::arg("keep_weights"), py::arg("progress") = py::none());
+           py::arg("keep_weights"), py::arg("visit") = py::none(), py::arg("progress") = py::none());
 }
 
 }  // namespace jepa_ode::bindings

@@ -52,33 +52,47 @@ ConstMatrixView LinearNetworkFlow::block(const double* state, Index index) const
   return {state + block.offset, block.rows, block.columns};
 }
 
-ConstMatrixView LinearNetworkFlow::encode(const double* state) {
-  ConstMatrixView product = block(state, 0);
+// The product of the layers from block `first` on, those of the lower ones in `products`.
+ConstMatrixView LinearNetworkFlow::multiply_chain(const double* state, Index first, std::vector<Matrix>& products) {
+  ConstMatrixView product = block(state, first);
   for (Index l = 1; l < shape_.depth(); ++l) {
-    Matrix& next = products_[at(l - 1)];
-    next.noalias() = block(state, l) * product;
+    Matrix& next = products[at(l - 1)];
+    product_.assign(next, 1, block(state, first + l), product);
     new (&product) ConstMatrixView(next.data(), next.rows(), next.cols());  // how an Eigen map is pointed elsewhere
   }
   return product;
 }
 
+ConstMatrixView LinearNetworkFlow::encode(const double* state) { return multiply_chain(state, 0, products_); }
+
 ConstMatrixView LinearNetworkFlow::encode_target(const double* state) {
-  if (!terms_.has_target_network()) return encode(state);
-  const Index first = shape_.depth() + 1;
-  ConstMatrixView product = block(state, first);
-  for (Index l = 1; l < shape_.depth(); ++l) {
-    Matrix& next = target_products_[at(l - 1)];
-    next.noalias() = block(state, first + l) * product;
-    new (&product) ConstMatrixView(next.data(), next.rows(), next.cols());
+  return terms_.has_target_network() ? multiply_chain(state, shape_.depth() + 1, target_products_) : encode(state);
+}
+
+ConstMatrixView LinearNetworkFlow::times_xx(const ConstMatrixView& a, Matrix& storage) {
+  if (in_features()) return a;
+  product_.assign(storage, 1, a, square(moments_.xx));
+  return {storage.data(), storage.rows(), storage.cols()};
+}
+
+void LinearNetworkFlow::add_times_yx(Matrix& out, double scale, const ConstMatrixView& a) {
+  if (in_features()) {
+    out.noalias() += scale * a * Eigen::Map<const Eigen::VectorXd>(moments_.rho, a.cols()).asDiagonal();
+  } else {
+    product_.add(out, scale, a, square(moments_.yx));
   }
-  return product;
+}
+
+void LinearNetworkFlow::add_times_xy(Matrix& out, double scale, const ConstMatrixView& a) {
+  if (in_features()) {
+    add_times_yx(out, scale, a);  // diagonal
+  } else {
+    product_.add(out, scale, a, square(moments_.yx).transpose());
+  }
 }
 
 void LinearNetworkFlow::velocity(const double* state, double* velocity) {
   const Index depth = shape_.depth();
-  const Index d = shape_.inputs();
-  const ConstMatrixView xx(moments_.xx, d, d);
-  const ConstMatrixView yx(moments_.yx, d, d);
   const ConstMatrixView v = predictor(state);
   const auto out = [&](Index index) {
     const Block& block = blocks_[at(index)];
@@ -87,43 +101,45 @@ void LinearNetworkFlow::velocity(const double* state, double* velocity) {
 
   // E = V Wbar Sxx - target Syx  (JEPA; the target is Wbar or, with EMA, Bbar),  V Wbar Sxx - Syx  (MAE)
   const ConstMatrixView encoder = encode(state);
-  encoded_xx_.noalias() = encoder * xx;
-  error_.noalias() = v * encoded_xx_;
+  product_.assign(error_, 1, v, times_xx(encoder, encoded_xx_));
   if (terms_.objective == Objective::mae) {
-    error_ -= yx;
+    error_ -= square(moments_.yx);
   } else {
-    const ConstMatrixView target = terms_.has_target_network() ? encode_target(state) : encoder;
-    error_.noalias() -= target * yx;
+    add_times_yx(error_, -1, terms_.has_target_network() ? encode_target(state) : encoder);
   }
 
   // dV/dt = - E Wbar^T
-  out(depth).noalias() = -error_ * encoder.transpose();
+  product_.assign(out(depth), -1, error_, encoder.transpose());
 
   // Gradient at the output of the encoder, V^T E, and the target's branch where it is not stopped:
   // - (V Wbar Sxy - Wbar Syy), Sxy = Syx^T.
   Matrix& top = backward_[at(depth - 1)];
-  top.noalias() = v.transpose() * error_;
+  product_.assign(top, 1, v.transpose(), error_);
   if (terms_.differentiates_target()) {
-    const ConstMatrixView yy(moments_.yy, d, d);
-    predicted_.noalias() = v * encoder;
-    top.noalias() -= predicted_ * yx.transpose();
-    top.noalias() += encoder * yy;
+    product_.assign(predicted_, 1, v, encoder);
+    add_times_xy(top, -1, ConstMatrixView(predicted_.data(), predicted_.rows(), predicted_.cols()));
+    product_.add(top, 1, encoder, square(moments_.yy));
   }
 
   // dW^l/dt = - (W^L ... W^(l+1))^T (gradient at the top) (W^(l-1) ... W^1)^T, from the top down.
   for (Index l = depth - 1; l > 0; --l) {
     const Matrix& gradient = backward_[at(l)];
     const ConstMatrixView below =
-        l > 1 ? ConstMatrixView(products_[at(l - 2)].data(), shape_.columns(l), d) : block(state, 0);
-    out(l).noalias() = -gradient * below.transpose();
-    backward_[at(l - 1)].noalias() = block(state, l).transpose() * gradient;
+        l > 1 ? ConstMatrixView(products_[at(l - 2)].data(), shape_.columns(l), encoder.cols()) : block(state, 0);
+    product_.assign(out(l), -1, gradient, below.transpose());
+    product_.assign(backward_[at(l - 1)], 1, block(state, l).transpose(), gradient);
   }
-  out(0) = -backward_[0];
+  if (in_features()) {
+    product_.assign(out(0), -1, backward_[0], square(moments_.coupling));
+  } else {
+    out(0) = -backward_[0];
+  }
 
   if (terms_.weight_decay != 0) {
     const Index size = weights_size();
     Eigen::Map<Eigen::VectorXd>(velocity, size) -= terms_.weight_decay * Eigen::Map<const Eigen::VectorXd>(state, size);
   }
+  if (terms_.predictor_rate != 1) out(depth) *= terms_.predictor_rate;
 
   // dB^l/dt = (W^l - B^l) / tau
   if (terms_.has_target_network()) {
@@ -133,28 +149,27 @@ void LinearNetworkFlow::velocity(const double* state, double* velocity) {
 }
 
 double LinearNetworkFlow::loss(const double* state) {
-  const Index d = shape_.inputs();
-  const ConstMatrixView xx(moments_.xx, d, d);
-  const ConstMatrixView yx(moments_.yx, d, d);
-  const ConstMatrixView yy(moments_.yy, d, d);
-
   // 1/2 tr(P Sxx P^T) - tr(P Sxy T^T) + 1/2 tr(T Syy T^T),  P = V Wbar, T = target (the identity for MAE)
-  const ConstMatrixView encoder = encode(state);
-  predicted_.noalias() = predictor(state) * encoder;
-  error_.noalias() = predicted_ * xx;
-  const double of_prediction = inner_product(error_, predicted_);
-  if (terms_.objective == Objective::mae) return 0.5 * (of_prediction + yy.trace()) - inner_product(predicted_, yx);
+  product_.assign(predicted_, 1, predictor(state), encode(state));
+  const ConstMatrixView predicted(predicted_.data(), predicted_.rows(), predicted_.cols());
+  const double of_prediction = inner_product(times_xx(predicted, error_), predicted);
+  const ConstMatrixView yy = square(moments_.yy);
+  if (terms_.objective == Objective::mae)
+    return 0.5 * (of_prediction + yy.trace()) - inner_product(predicted, square(moments_.yx));
 
   const ConstMatrixView target = encode_target(state);
-  error_.noalias() = target * yx;  // tr(P Sxy T^T) = <P, T Syx>
-  const double of_both = inner_product(error_, predicted_);
-  encoded_xx_.noalias() = target * yy;
+  error_.setZero();
+  add_times_yx(error_, 1, target);  // tr(P Sxy T^T) = <P, T Syx>
+  const double of_both = inner_product(error_, predicted);
+  product_.assign(encoded_xx_, 1, target, yy);
   return 0.5 * (of_prediction + inner_product(encoded_xx_, target)) - of_both;
 }
 
 void LinearNetworkFlow::response(const double* state, const double* directions, Index features, double* response,
                                  Index stride) {
-  encoded_features_.noalias() = encode(state) * ConstMatrixView(directions, shape_.inputs(), features);
+  const ConstMatrixView encoder = encode(state);
+  encoded_features_.resize(encoder.rows(), features);
+  product_.assign(encoded_features_, 1, encoder, ConstMatrixView(directions, encoder.cols(), features));
   for (Index i = 0; i < features; ++i) response[i * stride] = encoded_features_.col(i).norm();
 }
 

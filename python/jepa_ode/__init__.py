@@ -40,8 +40,9 @@ from .spectrum import Spectrum
 from .theory import critical_time, fixed_point, time_to_reach
 
 if _TYPE_CHECKING:
-    from . import models, plot, report, views
+    from . import models, observables, plot, report, views
     from .analysis import Overlap, TheoryCheck, compare_with_flow, overlap
+    from .coupled import CoupledFeatures
     from .covariances import CovarianceEstimator, Covariances
     from .diagnostic import Diagnostic
     from .flow import Flow, gradient_flow
@@ -56,6 +57,7 @@ Status = engine.Status
 __all__ = [
     "JEPA",
     "MAE",
+    "CoupledFeatures",
     "CovarianceEstimator",
     "Covariances",
     "Diagnostic",
@@ -82,6 +84,7 @@ __all__ = [
     "learning_order",
     "learning_times",
     "models",
+    "observables",
     "order_correlation",
     "overlap",
     "plot",
@@ -99,12 +102,14 @@ _LAZY = {
     "plot": (),
     "report": (),
     "analysis": ("Overlap", "TheoryCheck", "compare_with_flow", "overlap"),
+    "coupled": ("CoupledFeatures",),
     "covariances": ("CovarianceEstimator", "Covariances"),
     "diagnostic": ("Diagnostic",),
     "stability": ("FixedPoints", "fixed_points", "weight_decay_threshold"),
     "flow": ("Flow", "gradient_flow"),
     "learning": ("crossing_times", "learning_order", "learning_times", "order_correlation"),
     "network": ("LinearNetwork",),
+    "observables": (),
     "sensitivity": ("Sensitivity",),
 }
 _HOME = {name: module for module, names in _LAZY.items() for name in names}

@@ -10,6 +10,7 @@ import numpy as np
 
 from ._frozen import FrozenArrays, read_only
 from ._validate import FloatArray, as_choice
+from .diagnostic import feature_coupling
 from .learning import (
     THRESHOLDS,
     Threshold,
@@ -223,8 +224,9 @@ def compare_with_flow(flow: Flow, *, fraction: float = 0.5, min_growth: float = 
     How well uncoupled features describe coupled data, or a start that is not aligned, is a
     measurement, not an assumption (THEORY.md 6). The prediction has the depth of the flow's
     network and starts each feature at the response of the flow's start. It is that of the plain
-    objective, whatever options the flow has (moving average, weight decay, no stop-gradient): the
-    comparison then measures what they change, and levels may lie out of the flow's reach.
+    objective from a balanced start, whatever the flow has (moving average, weight decay, no
+    stop-gradient, a start or a rate of the predictor of its own): the comparison then measures what
+    these change, and levels may lie out of the flow's reach.
 
     Parameters
     ----------
@@ -273,7 +275,7 @@ def compare_with_flow(flow: Flow, *, fraction: float = 0.5, min_growth: float = 
         integrated_time=read_only(integrated_time),
         relative_error=read_only(error),
         order_correlation=order_correlation(predicted_time[within], integrated_time[within]),
-        coupling=read_only(_feature_coupling(duals)),
+        coupling=read_only(feature_coupling(duals.T @ duals)),
     )
 
 
@@ -281,12 +283,3 @@ def _reached(response: FloatArray) -> int:
     """Number of leading times at which every response is known."""
     known = np.isfinite(response).all(axis=0)
     return int(known.size if known.all() else np.argmin(known))
-
-
-def _feature_coupling(duals: FloatArray) -> FloatArray:
-    """Return per feature the sum over ``j != i`` of ``M_ij^2 / (M_ii M_jj)`` (THEORY.md 6)."""
-    gram = duals.T @ duals
-    size = np.diagonal(gram)
-    apart = gram - np.diag(size)
-    coupling: FloatArray = (apart**2 / size).sum(axis=1) / size
-    return coupling

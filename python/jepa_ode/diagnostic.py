@@ -250,15 +250,13 @@ def diagnose(cov: Covariances, features: Features, M: FloatArray) -> Diagnostic:
         view_difference_expected = _ratio(math.sqrt(max(differ, 0.0) / n), norm_views)
     S = (cov.Syx + cov.Syx.T) / 2
     held = (features.duals * features.rho) @ features.duals.T
-    size = np.diagonal(M)
-    apart_M = M - np.diag(size)
     return Diagnostic(
         asymmetry=_ratio(_norm(Syx - Syx.T), norm_yx),
         asymmetry_expected=asymmetry_expected,
         view_difference=None if Syy is None else _ratio(_norm(Sxx - Syy), norm_views),
         view_difference_expected=view_difference_expected,
-        coupling=_ratio(_norm(apart_M), _norm(size)),
-        feature_coupling=read_only(np.sum((apart_M / np.sqrt(size) / np.sqrt(size)[:, None]) ** 2, axis=1)),
+        coupling=total_coupling(M),
+        feature_coupling=read_only(feature_coupling(M)),
         residual=_ratio(_norm(S - held), _norm(S)),
         n_impossible=_count_impossible(cov, features),
         n_coordinates=len(Sxx),
@@ -268,6 +266,20 @@ def diagnose(cov: Covariances, features: Features, M: FloatArray) -> Diagnostic:
         shrinkage=cov.shrinkage,
         **_spread(cov, features, M),
     )
+
+
+def total_coupling(M: FloatArray) -> float:
+    """Return ``||offdiag M|| / ||diag M||`` (THEORY.md 6)."""
+    size = np.diagonal(M)
+    return _ratio(_norm(M - np.diag(size)), _norm(size))
+
+
+def feature_coupling(M: FloatArray) -> FloatArray:
+    """Return per feature the sum over ``j != i`` of ``M_ij^2 / (M_ii M_jj)`` (THEORY.md 6)."""
+    size = np.diagonal(M)
+    root = np.sqrt(size)
+    coupling: FloatArray = np.sum(((M - np.diag(size)) / root / root[:, None]) ** 2, axis=1)
+    return coupling
 
 
 def _spread(cov: Covariances, features: Features, M: FloatArray) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,12 +18,14 @@ from ._validate import (
     as_float_array,
     as_index,
     as_non_negative,
+    as_positive,
     as_real,
     as_times,
     require_finite,
 )
 from .network import LinearNetwork, as_directions
 from .objectives import JEPA, Objective, ObjectiveLike, as_objective
+from .observables import DIMS, Observables, Record, as_observables
 from .schedule import Schedule
 from .theory import as_schedule
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Flow", "gradient_flow"]
 
 _METHODS = ("auto", "tsit5", "dop853", "rock4")
+_COORDINATES = ("data", "features")
 _MAX_STEPS = 100_000
 # A step's own rounding: tighter relative tolerances only ask for noise to be resolved.
 _MIN_RTOL = 1e-14
@@ -70,6 +74,12 @@ class Flow(FrozenArrays):
         Accepted steps, how many of them were steps of rock4, rejected ones, evaluations of the right-hand side.
     schedule : Schedule or None
         Learning-rate schedule.
+    predictor_rate : float
+        Learning-rate factor of the predictor.
+    coordinates : "data" or "features"
+        In which the state was integrated. Everything here is in those of the data.
+    observables : mapping of str to arrays [m, ...]
+        What was asked for by ``observe``.
     """
 
     t: FloatArray
@@ -88,6 +98,9 @@ class Flow(FrozenArrays):
     rejected: int
     nfev: int
     schedule: Schedule | None = None
+    predictor_rate: float = 1.0
+    coordinates: str = "data"
+    observables: Mapping[str, FloatArray] = field(default_factory=lambda: MappingProxyType({}))
     weights: FloatArray | None = field(default=None)  # [m, every entry], or None: network() reads it
 
     @property
@@ -115,7 +128,7 @@ class Flow(FrozenArrays):
         row = self.weights[k]
         if np.isnan(row).any():
             raise ValueError(f"t[{k}] = {self.t[k]:g} was not reached: {self.message}")
-        return _unpack(row, self.start)
+        return unpack(row, self.start)
 
     def plot(self, ax: Any = None) -> Any:
         """Plot the encoder responses against time on ``ax`` (default: new axes) and return it."""
@@ -124,7 +137,11 @@ class Flow(FrozenArrays):
         return plot_flow(self, ax=ax)
 
     def to_xarray(self) -> Any:
-        """Return an ``xarray.Dataset`` with ``response`` [feature, time], ``loss`` [time] and the parameters as attrs."""
+        """Return an ``xarray.Dataset`` with ``response`` [feature, time], ``loss`` [time] and the parameters as attrs.
+
+        Observables are variables of their names, with the dim ``time`` first. Where they are the user's own, the others
+        are ``name_0``, ``name_1`` and so on.
+        """
         try:
             import xarray
         except ImportError as error:
@@ -132,6 +149,11 @@ class Flow(FrozenArrays):
         variables: dict[str, Any] = {"response": (("feature", "time"), self.response)}
         if self.loss is not None:
             variables["loss"] = ("time", self.loss)
+        for name, values in self.observables.items():
+            dims = DIMS.get(name, ())
+            if len(dims) != values.ndim - 1:
+                dims = tuple(f"{name}_{axis}" for axis in range(values.ndim - 1))
+            variables[name] = (("time", *dims), values)
         coordinates: dict[str, Any] = {"time": self.t}
         for name in ("lam", "rho", "sigma2"):
             coordinates[name] = ("feature", np.asarray(getattr(self.features, name)))
@@ -146,6 +168,8 @@ class Flow(FrozenArrays):
                 "method": self.method,
                 "rtol": self.rtol,
                 "atol": self.atol,
+                "predictor_rate": self.predictor_rate,
+                "coordinates": self.coordinates,
                 "status": self.status.name,
                 "nfev": self.nfev,
                 **({} if self.schedule is None else {"schedule": repr(self.schedule)}),
@@ -171,6 +195,9 @@ def gradient_flow(
     features: Spectrum | None = None,
     max_steps: int | None = None,
     schedule: Schedule | None = None,
+    predictor_rate: float = 1.0,
+    coordinates: str = "data",
+    observe: Observables = (),
     keep_weights: bool = False,
     progress: bool | Callable[[float], object] = False,
 ) -> Flow:
@@ -204,6 +231,19 @@ def gradient_flow(
         Budget of attempted steps, by default 100,000.
     schedule : Schedule, optional
         Learning-rate schedule in the unit of ``t``; None is a constant rate of 1. It changes the clock and nothing else.
+    predictor_rate : float, default 1.0
+        Factor of the predictor's learning rate: ``dV/dt`` is multiplied by it, weight decay included. The flow then
+        conserves ``V^T V / predictor_rate - W^L (W^L)^T``.
+    coordinates : {"data", "features"}, default "data"
+        In which the state is integrated. "features" takes the coupled feature equations (`CoupledFeatures`), for
+        exchangeable data of full rank: the same flow, with one product of matrices less in a right-hand side of JEPA.
+        Results are in the coordinates of the data in either case; tolerances refer to the first layer as it is
+        integrated, ``W^1 P``.
+    observe : str, sequence of str, or mapping of str to functions, optional
+        What else to look at, at the output times: "balancedness" (the norms of the conserved matrices, [L]),
+        "singular_values" (of the encoder, [min(h_L, d)]), "representation_covariance" ([h_L, h_L]) and "effective_rank"
+        (`jepa_ode.observables`). A mapping gives names of your own to these, or to functions of a `LinearNetwork` that
+        return a number or an array, always of one shape. What such a function raises ends the flow and reaches the caller.
     keep_weights : bool, default False
         Keep the weights at every output time, for :meth:`Flow.network`.
     progress : bool or callable, default False
@@ -240,14 +280,17 @@ def gradient_flow(
     True
     >>> flow.response[:, -1].round(4).tolist()  # the fixed points rho^L
     [0.81, 0.16]
+    >>> watched = jo.gradient_flow(net, cov, "jepa", t=[0.0, 1000.0], observe="effective_rank")
+    >>> watched.observables["effective_rank"].round(2)
+    array([2.  , 1.17])
     """
     if not isinstance(net, LinearNetwork):
         raise TypeError(f"net must be a LinearNetwork, got {type(net).__name__}")
     objective = as_objective(objective)
     d = net.widths[0]
-    xx, yx = (_moments(cov, name, d) for name in ("Sxx", "Syx"))
-    yy = None if getattr(cov, "Syy", None) is None else _moments(cov, "Syy", d)
-    _require_fit(net, objective, yy)
+    xx, yx = (moments(cov, name, d) for name in ("Sxx", "Syx"))
+    yy = None if getattr(cov, "Syy", None) is None else moments(cov, "Syy", d)
+    require_fit(net, objective, yy)
     times = _as_flow_times(t)
     rtol = as_real("rtol", rtol)
     if not _MIN_RTOL <= rtol < 1:
@@ -257,25 +300,47 @@ def gradient_flow(
     clock = as_schedule(schedule)
     theta = times if clock is None else np.maximum.accumulate(clock.elapsed(times))
     budget = _MAX_STEPS if max_steps is None else as_index("max_steps", max_steps, minimum=1)
+    predictor_rate = as_positive("predictor_rate", predictor_rate)
+    observables = as_observables(observe, xx, predictor_rate)
     if features is None:
         features = cov.spectrum()
-    directions = np.ascontiguousarray(as_directions(_duals(features), d))
+    directions = as_directions(_duals(features), d)
 
-    run = network_flow(net, objective, xx, yx, yy)
-    state = start_state(net, objective)
+    if as_choice("coordinates", coordinates, _COORDINATES) == "data":
+        run = network_flow(net, objective, xx, yx, yy, predictor_rate)
+        start = net
+        back = None
+    else:
+        from .coupled import CoupledFeatures
+
+        coupled = CoupledFeatures(cov)
+        run = coupled.network_flow(net, objective, predictor_rate)
+        start = coupled.to_features(net)
+        directions = coupled.directions.T @ directions
+        back = coupled.directions.T
+
+    record = Record(observables, times.size)
+
+    def look(k: int, weights: FloatArray) -> None:
+        weights = _in_data_coordinates(weights, net, back)
+        if np.isfinite(weights).all():
+            record.look(k, unpack(weights, net))
+
     with _progress_callback(progress, float(theta[-1]) if theta.size else 0.0) as callback:
         observed = run.integrate(
-            state,
+            start_state(start, objective),
             theta,
-            directions,
+            np.ascontiguousarray(directions),
             method,
             rtol,
             atol,
             budget,
             bool(keep_weights),
+            look if observables else None,
             callback,
         )
-    arrays = (observed.response, observed.loss, observed.weights)
+    weights = observed.weights
+    arrays = (observed.response, observed.loss, None if weights is None else _in_data_coordinates(weights, net, back))
     for array in arrays:
         if array is not None:
             array.flags.writeable = False
@@ -297,6 +362,9 @@ def gradient_flow(
         rejected=observed.rejected,
         nfev=observed.nfev,
         schedule=clock,
+        predictor_rate=predictor_rate,
+        coordinates=coordinates,
+        observables=record.arrays(net),
         weights=weights,
     )
 
@@ -304,11 +372,15 @@ def gradient_flow(
 def network_flow(
     net: LinearNetwork,
     objective: Objective,
-    xx: FloatArray,
-    yx: FloatArray,
+    xx: FloatArray | None,
+    yx: FloatArray | None,
     yy: FloatArray | None,
+    predictor_rate: float = 1.0,
+    *,
+    coupling: FloatArray | None = None,
+    rho: FloatArray | None = None,
 ) -> engine.NetworkFlow:
-    """Return the engine's flow for networks of the shape of ``net``."""
+    """Return the engine's flow for networks of the shape of ``net``; with ``coupling`` that in feature coordinates."""
     return engine.NetworkFlow(
         list(net.widths),
         net.predictor.shape[0],
@@ -316,9 +388,12 @@ def network_flow(
         objective.stop_gradient if isinstance(objective, JEPA) else True,
         (objective.ema or 0.0) if isinstance(objective, JEPA) else 0.0,
         objective.weight_decay,
+        predictor_rate,
         xx,
         yx,
         yy,
+        coupling,
+        rho,
     )
 
 
@@ -330,23 +405,43 @@ def start_state(net: LinearNetwork, objective: Objective) -> FloatArray:
     return np.concatenate([block.ravel() for block in blocks])
 
 
-def _unpack(weights: FloatArray, like: LinearNetwork) -> LinearNetwork:
+def unpack_layers(weights: FloatArray, like: LinearNetwork) -> list[FloatArray]:
+    """Return the entries of ``W^1, ..., W^L, V``, one after the other, as matrices of the shapes of ``like``."""
     shapes = [block.shape for block in (*like.encoder, like.predictor)]
     ends = np.cumsum([rows * columns for rows, columns in shapes])
-    blocks = [part.reshape(shape) for part, shape in zip(np.split(weights, ends[:-1]), shapes, strict=True)]
+    return [part.reshape(shape) for part, shape in zip(np.split(weights, ends[:-1]), shapes, strict=True)]
+
+
+def unpack(weights: FloatArray, like: LinearNetwork) -> LinearNetwork:
+    """Return the network of the shapes of ``like`` that has these entries."""
+    blocks = unpack_layers(weights, like)
     return LinearNetwork(blocks[:-1], blocks[-1])
 
 
-def _moments(cov: Any, name: str, d: int) -> FloatArray:
+def _in_data_coordinates(weights: FloatArray, like: LinearNetwork, back: FloatArray | None) -> FloatArray:
+    """Return the entries of networks, [..., every entry], with the first layer multiplied by ``back`` [d, d]."""
+    if back is None:
+        return weights
+    first = like.encoder[0]
+    layer = weights[..., : first.size].reshape(*weights.shape[:-1], *first.shape) @ back
+    moved = weights.copy()
+    moved[..., : first.size] = layer.reshape(*weights.shape[:-1], first.size)
+    return moved
+
+
+def moments(cov: Any, name: str, d: int | None = None) -> FloatArray:
+    """Return the covariance of this name as a finite array [d, d]."""
     if not hasattr(cov, name):
         raise TypeError(f"cov must be a Covariances with {name}, got {type(cov).__name__}")
     matrix = require_finite(f"cov.{name}", as_float_array(f"cov.{name}", getattr(cov, name), ndim=2))
+    d = len(matrix) if d is None else d
     if matrix.shape != (d, d):
         raise ValueError(f"cov.{name} must have shape ({d}, {d}) for a network of input width {d}, got {matrix.shape}")
     return matrix
 
 
-def _require_fit(net: LinearNetwork, objective: Objective, yy: FloatArray | None) -> None:
+def require_fit(net: LinearNetwork, objective: Objective, yy: FloatArray | None) -> None:
+    """Raise ValueError unless the predictor has the rows that the objective needs, and the data the covariances."""
     outputs = net.predictor.shape[0]
     if isinstance(objective, JEPA):
         if outputs != net.widths[-1]:

@@ -13,8 +13,10 @@ import numpy as np
 from ._validate import (
     FloatArray,
     as_choice,
+    as_eps,
     as_float_array,
     as_index,
+    as_per_feature,
     as_positive,
     require_finite,
 )
@@ -84,15 +86,19 @@ class LinearNetwork:
         cls,
         d: int,
         depth: int,
-        eps: float,
+        eps: Any,
         rng: int | np.random.Generator = 0,
         basis: Any = None,
+        *,
+        v0: Any = None,
+        widths: int | Sequence[int] | None = None,
+        objective: str = "jepa",
     ) -> LinearNetwork:
         """Return the aligned balanced start of THEORY.md 2, for which the scalar theory is exact on paper.
 
-        ``W^l = eps^(1/L) U_l U_(l-1)^T`` with ``U_0 = U_L = basis`` and random orthogonal ``U_1, ..., U_(L-1)``,
-        ``V = eps^(1/L) basis basis^T``. So ``Wbar = eps basis basis^T``, which for a full basis is ``eps I``: aligned
-        with any data and for both objectives, whatever the basis.
+        ``W^l = U_l diag(eps^(1/L)) U_(l-1)^T`` with ``U_0 = U_L = basis`` and random orthogonal ``U_1, ..., U_(L-1)``,
+        ``V = basis diag(eps^(1/L)) basis^T``. So ``Wbar = basis diag(eps) basis^T``, which for one ``eps`` and a full basis
+        is ``eps I``: aligned with any data and for both objectives, whatever the basis.
 
         Parameters
         ----------
@@ -100,24 +106,35 @@ class LinearNetwork:
             Dimension of the data.
         depth : int
             Number ``L >= 1`` of encoder layers.
-        eps : float
-            Encoder response at the start, ``w(0) = eps > 0``.
+        eps : float or array [k]
+            Encoder response at the start, ``w(0) = eps > 0``, for all columns of the basis or for each of them. Where
+            they differ the start is aligned with data whose features do not couple and have the basis for their
+            directions.
         rng : int or numpy.random.Generator, default 0
             Randomness of the orthogonal frames between the layers.
         basis : array [d, k], optional
             Orthonormal columns, ``k <= d``; default the identity. With ``k < d`` the hidden layers have width ``k``
             and the network sees the span of the basis only: directions outside start at 0 and stay there while the
             data do not mix them in.
+        v0 : float or array [k], optional
+            Start of the predictor, of any sign, as in `solve`: ``V = basis diag(v0) basis^T``, aligned but not balanced.
+            None is the balanced ``eps^(1/L)``.
+        widths : int or sequence of int, optional
+            Widths ``h_1, ..., h_L >= k`` of the layers' outputs, or one width for all; default ``k, ..., k, d``. The
+            frames ``U_l`` [h_l, k] then have random orthonormal columns; only a last width of ``d`` keeps ``U_L = basis``.
+        objective : "jepa" or "mae", default "jepa"
+            Shapes the predictor: ``U_L diag(v0) U_L^T`` [h_L, h_L] for JEPA, ``basis diag(v0) U_L^T`` [d, h_L] for MAE.
+            The same when ``h_L = d``.
 
         Returns
         -------
         LinearNetwork
-            With layers of widths ``(d, k, ..., k, d)`` and a predictor [d, d].
+            By default with layers of widths ``(d, k, ..., k, d)`` and a predictor [d, d].
 
         Raises
         ------
         TypeError, ValueError
-            For a size, depth or eps out of range, or a basis whose columns are not orthonormal.
+            For a size, depth, eps, v0, width or objective out of range, or a basis whose columns are not orthonormal.
 
         Notes
         -----
@@ -140,16 +157,22 @@ class LinearNetwork:
         (4, 2, 2, 4)
         >>> max(float(abs(drift).max()) for drift in net.balancedness()) < 1e-15
         True
+        >>> jo.LinearNetwork.balanced(4, depth=2, eps=0.1, v0=0.5, widths=[8, 6], objective="mae")
+        LinearNetwork(depth=2, widths=(4, 8, 6), predictor=(4, 6))
         """
         d = as_index("d", d, minimum=1)
         depth = as_index("depth", depth, minimum=1)
-        scale = as_positive("eps", eps) ** (1 / depth)
         generator = _as_generator(rng)
         frame = np.eye(d) if basis is None else _as_basis(basis, d)
         k = frame.shape[1]
-        frames = [frame, *(_random_orthogonal(k, generator) for _ in range(depth - 1)), frame]
-        # U_0 and U_L are [d, k], the frames between them [k, k].
-        return cls([scale * frames[i + 1] @ frames[i].T for i in range(depth)], scale * frame @ frame.T)
+        a = as_eps(eps, k) ** (1 / depth)
+        v = a if v0 is None else require_finite("v0", as_per_feature("v0", v0, k))
+        sizes = [k] * (depth - 1) + [d] if widths is None else _as_widths(widths, d, depth, minimum=k)
+        frames = [frame, *(_random_orthonormal(size, k, generator) for size in sizes[:-1])]
+        frames.append(frame if sizes[-1] == d else _random_orthonormal(sizes[-1], k, generator))
+        outputs = frame if as_choice("objective", objective, ("jepa", "mae")) == "mae" else frames[-1]
+        layers = [(frames[i + 1] * a) @ frames[i].T for i in range(depth)]
+        return cls(layers, (outputs * v) @ frames[-1].T)
 
     @classmethod
     def random(
@@ -160,8 +183,9 @@ class LinearNetwork:
         rng: int | np.random.Generator = 0,
         widths: int | Sequence[int] | None = None,
         objective: str = "jepa",
+        distribution: str = "gaussian",
     ) -> LinearNetwork:
-        """Return a Gaussian start: independent entries of standard deviation ``scale / sqrt(columns)``.
+        """Return a random start: independent entries of standard deviation ``scale / sqrt(columns)``.
 
         Such a start is neither balanced nor aligned: the scalar theory describes its gradient flow approximately at
         best (THEORY.md 2).
@@ -180,6 +204,8 @@ class LinearNetwork:
             Widths ``h_1, ..., h_L`` of the layers' outputs, or one width for all; default ``d``.
         objective : "jepa" or "mae", default "jepa"
             Shapes the predictor: [h_L, h_L] for JEPA, [d, h_L] for MAE. The same when ``h_L = d``.
+        distribution : "gaussian" or "uniform", default "gaussian"
+            Of the entries. Both have the same standard deviation; uniform ones lie within ``sqrt(3)`` of it.
 
         Returns
         -------
@@ -188,7 +214,7 @@ class LinearNetwork:
         Raises
         ------
         TypeError, ValueError
-            For a size, depth, scale, width or objective out of range.
+            For a size, depth, scale, width, objective or distribution out of range.
 
         Examples
         --------
@@ -203,12 +229,18 @@ class LinearNetwork:
         sizes = [d, *_as_widths(widths, d, depth)]
         outputs = d if as_choice("objective", objective, ("jepa", "mae")) == "mae" else sizes[-1]
 
-        def gaussian(rows: int, columns: int) -> FloatArray:
-            entries: FloatArray = generator.standard_normal((rows, columns))
+        uniform = as_choice("distribution", distribution, ("gaussian", "uniform")) == "uniform"
+
+        def draw(rows: int, columns: int) -> FloatArray:
+            entries: FloatArray
+            if uniform:
+                entries = generator.uniform(-math.sqrt(3), math.sqrt(3), (rows, columns))
+            else:
+                entries = generator.standard_normal((rows, columns))
             return scale / math.sqrt(columns) * entries
 
-        layers = [gaussian(sizes[i + 1], sizes[i]) for i in range(depth)]
-        return cls(layers, gaussian(outputs, sizes[-1]))
+        layers = [draw(sizes[i + 1], sizes[i]) for i in range(depth)]
+        return cls(layers, draw(outputs, sizes[-1]))
 
     # --- what it computes -----------------------------------------------------------------------
 
@@ -251,13 +283,19 @@ class LinearNetwork:
         encoded = self.encoder_product() @ as_directions(duals, self.widths[0])
         return np.asarray(np.linalg.norm(encoded, axis=0), dtype=np.float64)
 
-    def balancedness(self) -> tuple[FloatArray, ...]:
+    def balancedness(self, predictor_rate: float = 1.0) -> tuple[FloatArray, ...]:
         """Return the ``L`` matrices that gradient flow without decay conserves (THEORY.md 1).
 
-        ``(W^(l+1))^T W^(l+1) - W^l (W^l)^T`` for ``l = 1 .. L-1``, then ``V^T V - W^L (W^L)^T``. All are zero for a
-        balanced network.
+        ``(W^(l+1))^T W^(l+1) - W^l (W^l)^T`` for ``l = 1 .. L-1``, then ``V^T V / predictor_rate - W^L (W^L)^T``. At a
+        ``predictor_rate`` of 1 all are zero for a balanced network.
+
+        Parameters
+        ----------
+        predictor_rate : float, default 1.0
+            That of the flow (`gradient_flow`).
         """
-        chain = (*self.encoder, self.predictor)
+        rate = as_positive("predictor_rate", predictor_rate)
+        chain = (*self.encoder, self.predictor / math.sqrt(rate))
         return tuple(above.T @ above - below @ below.T for below, above in pairwise(chain))
 
     # --- value semantics ------------------------------------------------------------------------
@@ -314,14 +352,14 @@ def _as_basis(basis: Any, d: int) -> FloatArray:
     return columns
 
 
-def _as_widths(widths: int | Sequence[int] | None, d: int, depth: int) -> list[int]:
+def _as_widths(widths: int | Sequence[int] | None, d: int, depth: int, minimum: int = 1) -> list[int]:
     if widths is None:
         return [d] * depth
     if not isinstance(widths, Sequence | np.ndarray):
-        return [as_index("widths", widths, minimum=1)] * depth
+        return [as_index("widths", widths, minimum=minimum)] * depth
     if len(widths) != depth:
         raise ValueError(f"widths must be one width or {depth} of them, one per layer, got {len(widths)}")
-    return [as_index(f"widths[{k}]", width, minimum=1) for k, width in enumerate(widths)]
+    return [as_index(f"widths[{k}]", width, minimum=minimum) for k, width in enumerate(widths)]
 
 
 def _as_generator(rng: int | np.random.Generator) -> np.random.Generator:
@@ -330,9 +368,9 @@ def _as_generator(rng: int | np.random.Generator) -> np.random.Generator:
     return np.random.default_rng(as_index("rng", rng))
 
 
-def _random_orthogonal(k: int, generator: np.random.Generator) -> FloatArray:
-    # Haar-distributed: the QR factor of a Gaussian matrix once the signs of R's diagonal are fixed
+def _random_orthonormal(rows: int, k: int, generator: np.random.Generator) -> FloatArray:
+    # Haar-distributed columns: the QR factor of a Gaussian matrix once the signs of R's diagonal are fixed
     # (Mezzadri, Notices of the AMS 54, 2007).
-    q, r = np.linalg.qr(generator.standard_normal((k, k)))
-    orthogonal: FloatArray = q * np.copysign(1.0, np.diag(r))
-    return orthogonal
+    q, r = np.linalg.qr(generator.standard_normal((rows, k)))
+    orthonormal: FloatArray = q * np.copysign(1.0, np.diag(r))
+    return orthonormal

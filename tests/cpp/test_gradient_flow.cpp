@@ -324,36 +324,3 @@ TEST(interrupts_reach_the_caller) {
 }
 
 }  // namespace
-
-// The allocator of glibc, counted: a sanitizer brings its own.
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-namespace {
-std::size_t allocations = 0;
-}
-extern "C" void* __libc_malloc(std::size_t);
-extern "C" void* malloc(std::size_t size) {
-  ++allocations;
-  return __libc_malloc(size);
-}
-
-namespace {
-
-TEST(a_step_does_not_allocate) {
-  const Problem problem = random_problem({{20, 16, 12}, 12}, 13);
-  const std::vector<double> start = random_state(20 * 16 + 16 * 12 + 12 * 12, 14);
-  for (const FlowMethod method : every_method) {
-    std::vector<double> weights(start.size());  // allocated before the counting begins
-    std::size_t counted[2];
-    std::int64_t steps[2];
-    for (const int longer : {0, 1}) {
-      const std::size_t before = allocations;
-      steps[longer] = run(problem, {}, start, {method, 1e-6, 1e-9, 100'000}, {longer ? 100.0 : 1.0}, weights).steps;
-      counted[longer] = allocations - before;
-    }
-    CHECK(steps[1] > steps[0]);
-    CHECK(counted[1] == counted[0]);
-  }
-}
-
-}  // namespace
-#endif

@@ -7,17 +7,12 @@
 // The state of the flow is one vector: W^1, ..., W^L, V, B^1, ..., B^L, each row after row.
 #pragma once
 
-#include <Eigen/Core>
 #include <vector>
 
+#include "jepa_ode/matrix_product.hpp"
 #include "jepa_ode/objective.hpp"
 
 namespace jepa_ode {
-
-using Eigen::Index;
-using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-using ConstMatrixView = Eigen::Map<const Matrix>;
-using MatrixView = Eigen::Map<Matrix>;
 
 struct NetworkShape {
   std::vector<Index> widths;  // d, then the widths of the L layers' outputs
@@ -36,6 +31,7 @@ struct FlowTerms {
   bool stop_gradient = true;  // MAE's target is data, so that it has nothing to stop
   double ema_time = 0;
   double weight_decay = 0;
+  double predictor_rate = 1;  // multiplies dV/dt, decay included
 
   bool has_target_network() const noexcept { return ema_time > 0; }
   bool differentiates_target() const noexcept { return objective == Objective::jepa && !stop_gradient; }
@@ -43,10 +39,16 @@ struct FlowTerms {
 
 // Second moments, borrowed, each [d, d] row after row. `yy` may be null where nothing needs it: it enters the loss and
 // the flow without stop-gradient.
+//
+// In feature coordinates (THEORY.md 6) the context is its amplitudes Q^T x and the first layer W^1 P. Then Sxx is the
+// identity, and dW^1/dt is multiplied by M = P^T P. JEPA's target is in feature coordinates too: Syx is diag(rho), and
+// yy is Q^T Syy Q. MAE's target and decoder stay as they are, which needs no M between them: yx is Syx Q and yy is Syy.
 struct Moments {
-  const double* xx;
-  const double* yx;  // E[y x^T]
+  const double* xx;  // null in feature coordinates
+  const double* yx;  // E[y x^T]; null for JEPA in feature coordinates
   const double* yy;
+  const double* coupling = nullptr;  // M [d, d]; null in data coordinates
+  const double* rho = nullptr;       // [d], for JEPA in feature coordinates
 };
 
 // Evaluates the flow of one network. Everything that an evaluation writes to is allocated by the constructor.
@@ -71,7 +73,8 @@ class LinearNetworkFlow {
   // 1/2 E |V Wbar x - target|^2, exact from the second moments (needs yy).
   double loss(const double* state);
 
-  // response[i * stride] = |Wbar p_i| for the columns p_i of `directions` [d, features].
+  // response[i * stride] = |Wbar p_i| for the columns p_i of `directions` [d, features], in the coordinates of the
+  // state.
   void response(const double* state, const double* directions, Index features, double* response, Index stride);
 
  private:
@@ -79,6 +82,14 @@ class LinearNetworkFlow {
   ConstMatrixView predictor(const double* state) const { return block(state, shape_.depth()); }
   ConstMatrixView encode(const double* state);         // fills products_, returns Wbar
   ConstMatrixView encode_target(const double* state);  // Wbar, or the EMA target's product
+  ConstMatrixView multiply_chain(const double* state, Index first, std::vector<Matrix>& products);
+
+  // The three places where the two kinds of coordinates differ.
+  ConstMatrixView times_xx(const ConstMatrixView& a, Matrix& storage);  // a Sxx, in `storage` where it needs computing
+  void add_times_yx(Matrix& out, double scale, const ConstMatrixView& a);  // out += scale a Syx
+  void add_times_xy(Matrix& out, double scale, const ConstMatrixView& a);  // out += scale a Sxy
+  bool in_features() const noexcept { return moments_.coupling != nullptr; }
+  ConstMatrixView square(const double* moment) const { return {moment, shape_.inputs(), shape_.inputs()}; }
 
   NetworkShape shape_;
   FlowTerms terms_;
@@ -92,6 +103,7 @@ class LinearNetworkFlow {
   Matrix encoded_xx_;                    // Wbar Sxx
   Matrix error_;                         // E of THEORY.md 1
   Matrix encoded_features_;              // Wbar p_i, sized at first use
+  MatrixProduct product_;
 };
 
 }  // namespace jepa_ode

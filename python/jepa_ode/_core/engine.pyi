@@ -15,9 +15,12 @@ class NetworkFlow:
         stop_gradient: bool,
         ema_time: float,
         weight_decay: float,
-        sxx: numpy.typing.NDArray[numpy.float64],
-        syx: numpy.typing.NDArray[numpy.float64],
+        predictor_rate: float,
+        sxx: numpy.typing.NDArray[numpy.float64] | None,
+        syx: numpy.typing.NDArray[numpy.float64] | None,
         syy: numpy.typing.NDArray[numpy.float64] | None = None,
+        coupling: numpy.typing.NDArray[numpy.float64] | None = None,
+        rho: numpy.typing.NDArray[numpy.float64] | None = None,
     ) -> None: ...
     def integrate(
         self,
@@ -29,6 +32,7 @@ class NetworkFlow:
         atol: float,
         max_steps: int,
         keep_weights: bool,
+        visit: object = None,
         progress: object = None,
     ) -> ObservedFlow: ...
     def loss(self, state: numpy.typing.NDArray[numpy.float64]) -> float: ...

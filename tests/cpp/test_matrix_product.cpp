@@ -1,0 +1,55 @@
+// Products in kept memory are Eigen's to the bit, for every size, transposed or not.
+#include "check.hpp"
+#include "jepa_ode/matrix_product.hpp"
+
+namespace {
+
+using namespace jepa_ode;
+
+// Reproducible entries between -1 and 1, without a pattern that a transposed index could hide in.
+Matrix entries(Index rows, Index columns) {
+  static unsigned state = 1;
+  return Matrix::NullaryExpr(rows, columns, [] {
+    state = 1664525U * state + 1013904223U;
+    return static_cast<double>(state) / 2147483648.0 - 1;
+  });
+}
+
+void check_products(MatrixProduct& product, Index rows, Index depth, Index columns) {
+  const Matrix a = entries(rows, depth), b = entries(depth, columns), start = entries(rows, columns);
+  const Matrix at = a.transpose(), bt = b.transpose();
+  Matrix ours = start, eigens = start;
+
+  product.assign(ours, -1, a, b);
+  eigens.noalias() = -1 * a * b;
+  CHECK(ours == eigens);
+  // And right: against the sum of products, whose rounding grows like the number of terms.
+  CHECK((ours + a.lazyProduct(b)).cwiseAbs().maxCoeff() <= 1e-15 * static_cast<double>(depth + 10));
+
+  product.add(ours, 0.5, at.transpose(), b);
+  eigens.noalias() += 0.5 * at.transpose() * b;
+  CHECK(ours == eigens);
+
+  product.add(MatrixView(ours.data(), rows, columns), 1, ConstMatrixView(a.data(), rows, depth), bt.transpose());
+  eigens.noalias() += a * bt.transpose();
+  CHECK(ours == eigens);
+}
+
+TEST(products_are_those_of_eigen) {
+  MatrixProduct product;  // one for all: its memory grows, and large blocks are followed by small ones
+  for (const Index rows : {1, 2, 7, 33, 130})
+    for (const Index depth : {1, 3, 12, 65, 260})
+      for (const Index columns : {1, 5, 16, 47, 129}) check_products(product, rows, depth, columns);
+  check_products(product, 301, 299, 300);
+  check_products(product, 20, 21, 22);
+}
+
+TEST(nothing_to_multiply) {
+  MatrixProduct product;
+  const Matrix a = entries(40, 40), none(40, 0);
+  Matrix out(40, 0);
+  product.assign(out, 1, a, none);
+  CHECK(out.size() == 0);
+}
+
+}  // namespace
