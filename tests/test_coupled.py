@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jepa_ode as jo
-from jepa_ode.flow import network_flow
+from jepa_ode.flow_problem import network_flow
 from reference_flow import feature_velocity, loss, pack, velocity
 from test_flow import OBJECTIVES, along, random_orthogonal, random_target
 

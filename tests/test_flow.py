@@ -18,7 +18,7 @@ from scipy.integrate import solve_ivp
 
 import jepa_ode as jo
 from jepa_ode._core import engine
-from jepa_ode.flow import network_flow, start_state
+from jepa_ode.flow_problem import network_flow, start_state
 from reference_flow import (
     feature_system,
     feature_velocity,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jepa_ode as jo
-from jepa_ode.flow import network_flow
+from jepa_ode.flow_problem import network_flow
 from reference_flow import pack
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: make gradients", exc_type=ImportError)

@@ -1,7 +1,11 @@
 // Linear networks and their gradient flow. Python's `jepa_ode.gradient_flow` validates; here shapes are only asserted.
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -38,57 +42,39 @@ NetworkShape network_shape(std::vector<Index> widths, Index outputs) {
   return {std::move(widths), outputs};
 }
 
-// Calls back at most ten times a second: often enough for a bar, too seldom to cost anything.
+// Tells Python the part that is done of all flows, at most ten times a second: often enough for a bar, too seldom to
+// cost anything. A Python exception becomes one of C++ and so reaches the caller from whatever thread.
 class PythonProgress {
  public:
-  explicit PythonProgress(py::object callback) : callback_(std::move(callback)) {}
+  PythonProgress(py::object callback, std::size_t flows) : callback_(std::move(callback)), done_(flows) {}
 
-  bool operator()(double time) {
+  void operator()(std::size_t flow, double done) {
+    done_[flow].store(done, std::memory_order_relaxed);
+    const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
     const auto now = std::chrono::steady_clock::now();
-    if (now - last_call_ < std::chrono::milliseconds(100)) return false;
+    if (!lock || now - last_call_ < std::chrono::milliseconds(100)) return;
     last_call_ = now;
+    double sum = 0;
+    for (const std::atomic<double>& each : done_) sum += each.load(std::memory_order_relaxed);
     const py::gil_scoped_acquire gil;
-    try {
-      callback_(time);
-      return false;
-    } catch (py::error_already_set& error) {
-      error.restore();  // pending until run_without_gil, back on this thread, throws it
-      return true;
-    }
+    callback_(sum / static_cast<double>(done_.size()));
   }
 
  private:
   py::object callback_;
+  std::vector<std::atomic<double>> done_;
+  std::mutex mutex_;
   std::chrono::steady_clock::time_point last_call_{};
-};
-
-// Shows Python the weights at an output time.
-class PythonVisit {
- public:
-  PythonVisit(py::object callback, Index size) : callback_(std::move(callback)), size_(size) {}
-
-  bool operator()(std::size_t k, const double* weights) {
-    const py::gil_scoped_acquire gil;
-    try {
-      callback_(k, Array(size_, weights));  // a copy: the flow goes on
-      return false;
-    } catch (py::error_already_set& error) {
-      error.restore();
-      return true;
-    }
-  }
-
- private:
-  py::object callback_;
-  Index size_;
 };
 
 // What Python sees of FlowResult, with the observations.
 struct Observed {
   FlowResult result;
-  std::optional<Array> loss;     // [m]
-  Array response;                // [n, m]
-  std::optional<Array> weights;  // [m, every weight]
+  std::optional<Array> loss;       // [m]
+  Array response;                  // [n, m]
+  std::optional<Array> weights;    // [m, every weight]
+  Array final_weights;             // [every weight]
+  std::optional<Array> crossings;  // [n]
 };
 
 // A flow and the arrays that it borrows. Evaluations write to its workspace: one thread at a time.
@@ -103,9 +89,7 @@ class NetworkFlow {
         coupling_(std::move(coupling)),
         rho_(std::move(rho)),
         shape_(network_shape(std::move(widths), outputs)),
-        flow_(shape_,
-              FlowTerms{static_cast<Objective>(objective), stop_gradient, ema_time, weight_decay, predictor_rate},
-              Moments{data_of(xx_), data_of(yx_), data_of(yy_), data_of(coupling_), data_of(rho_)}) {
+        terms_{static_cast<Objective>(objective), stop_gradient, ema_time, weight_decay, predictor_rate} {
     const Index d = shape_.inputs();
     require(objective == 0 || objective == 1, "objective must be 0 (JEPA) or 1 (MAE)");
     require(outputs == (objective == 0 ? shape_.encoding() : d), "the predictor's rows do not fit the objective");
@@ -123,59 +107,141 @@ class NetworkFlow {
   Array velocity(const Array& state) {
     require_state(state);
     Array velocity(state.size());
-    flow_.velocity(state.data(), velocity.mutable_data());
+    workspace().velocity(state.data(), velocity.mutable_data());
     return velocity;
   }
 
   double loss(const Array& state) {
     require_state(state);
     require(yy_.has_value(), "the loss needs Syy");
-    return flow_.loss(state.data());
+    return workspace().loss(state.data());
   }
 
-  Observed integrate(const Array& state, const Array& times, const Array& directions, const std::string& method,
-                     double rtol, double atol, std::int64_t max_steps, bool keep_weights, py::object visit,
-                     py::object progress) {
-    require_state(state);
-    require(times.ndim() == 1, "times must have one dimension");
-    require(directions.ndim() == 2 && directions.shape(0) == shape_.inputs(), "directions must have shape [d, n]");
-    const FlowSettings settings{flow_method(method), rtol, atol, max_steps};
-
-    Observed observed;
-    FlowObservation observation;
-    observation.times = times.data();
-    observation.count = static_cast<std::size_t>(times.size());
-    observation.directions = directions.data();
-    observation.features = directions.shape(1);
-    observed.response = Array({directions.shape(1), times.size()});
-    observation.response = observed.response.mutable_data();
-    if (yy_) {
-      observed.loss = Array(times.size());
-      observation.loss = observed.loss->mutable_data();
-    }
-    if (keep_weights) {
-      observed.weights = Array({times.size(), static_cast<py::ssize_t>(flow_.weights_size())});
-      observation.weights = observed.weights->mutable_data();
-    }
-    if (!visit.is_none()) observation.visit = PythonVisit(visit, flow_.weights_size());
-    const FlowProgress callback = progress.is_none() ? FlowProgress{} : FlowProgress{PythonProgress(progress)};
-    run_without_gil([&](Interrupt& interrupt) {
-      observed.result = gradient_flow(flow_, state.data(), settings, observation, interrupt, callback);
-    });
-    return observed;
+  // A flow of its own, with a workspace of its own: for one thread.
+  LinearNetworkFlow flow() const {
+    return {shape_, terms_, Moments{data_of(xx_), data_of(yx_), data_of(yy_), data_of(coupling_), data_of(rho_)}};
   }
+  const NetworkShape& shape() const { return shape_; }
+  bool has_loss() const { return yy_.has_value(); }
 
  private:
-  void require_state(const Array& state) const {
-    require(state.ndim() == 1 && state.size() == flow_.state_size(), "the state does not fit the network");
+  LinearNetworkFlow& workspace() {
+    if (!workspace_) workspace_.emplace(flow());
+    return *workspace_;
+  }
+
+  void require_state(const Array& state) {
+    require(state.ndim() == 1 && state.size() == workspace().state_size(), "the state does not fit the network");
   }
 
   static const double* data_of(const std::optional<Array>& array) { return array ? array->data() : nullptr; }
 
   std::optional<Array> xx_, yx_, yy_, coupling_, rho_;
   NetworkShape shape_;
-  LinearNetworkFlow flow_;
+  FlowTerms terms_;
+  std::optional<LinearNetworkFlow> workspace_;  // of velocity() and loss()
 };
+
+// One integration: all that it takes, and where the results go.
+class FlowRun {
+ public:
+  FlowRun(std::shared_ptr<NetworkFlow> network, Array state, Array times, Array directions, const std::string& method,
+          double rtol, double atol, std::int64_t max_steps, bool keep_weights, py::object visit,
+          std::optional<Array> levels, bool stop_when_crossed, double rest, double plateau)
+      : network_(std::move(network)),
+        state_(std::move(state)),
+        times_(std::move(times)),
+        directions_(std::move(directions)),
+        levels_(std::move(levels)),
+        visit_(std::move(visit)),
+        settings_{flow_method(method), rtol, atol, max_steps} {
+    const LinearNetworkFlow flow = network_->flow();
+    const auto m = times_.size();
+    require(state_.ndim() == 1 && state_.size() == flow.state_size(), "the state does not fit the network");
+    require(times_.ndim() == 1, "times must have one dimension");
+    require(directions_.ndim() == 2 && directions_.shape(0) == network_->shape().inputs(),
+            "directions must have shape [d, n]");
+    const auto n = directions_.shape(1);
+    const auto size = static_cast<py::ssize_t>(flow.weights_size());
+    observation_.times = times_.data();
+    observation_.count = static_cast<std::size_t>(m);
+    observation_.directions = directions_.data();
+    observation_.features = n;
+    observed_.response = Array({n, m});
+    observation_.response = observed_.response.mutable_data();
+    observed_.final_weights = Array(size);
+    observation_.final_weights = observed_.final_weights.mutable_data();
+    if (network_->has_loss()) {
+      observed_.loss = Array(m);
+      observation_.loss = observed_.loss->mutable_data();
+    }
+    if (keep_weights) {
+      observed_.weights = Array({m, size});
+      observation_.weights = observed_.weights->mutable_data();
+    }
+    if (!visit_.is_none()) {
+      observation_.visit = [this, size](std::size_t k, const double* weights) {
+        const py::gil_scoped_acquire gil;
+        visit_(k, Array(size, weights));  // a copy: the flow goes on
+        return false;
+      };
+    }
+    EventSettings& events = observation_.events;
+    if (levels_) {
+      require(levels_->ndim() == 1 && levels_->size() == n, "levels must have shape [n]");
+      observed_.crossings = Array(n);
+      events.levels = levels_->data();
+      events.crossings = observed_.crossings->mutable_data();
+    }
+    require(plateau == 0 || network_->has_loss(), "plateaus of the loss need Syy");
+    events.stop_when_crossed = stop_when_crossed && levels_;
+    events.rest = rest;
+    events.plateau = plateau;
+  }
+
+  // Without the GIL, once.
+  void run(Interrupt& interrupt, const FlowProgress& progress) {
+    LinearNetworkFlow flow = network_->flow();
+    observed_.result = gradient_flow(flow, state_.data(), settings_, observation_, interrupt, progress);
+  }
+
+  double end() const { return times_.size() ? times_.data()[times_.size() - 1] : 0.0; }
+  const Observed& observed() const { return observed_; }
+
+ private:
+  std::shared_ptr<NetworkFlow> network_;
+  Array state_, times_, directions_;
+  std::optional<Array> levels_;
+  py::object visit_;
+  FlowSettings settings_;
+  FlowObservation observation_;
+  Observed observed_;
+};
+
+// A thread takes one network after the other; which one does not matter to any result.
+std::vector<Observed> run_flows(const std::vector<std::shared_ptr<FlowRun>>& runs, unsigned threads,
+                                const py::object& progress) {
+  std::optional<PythonProgress> shown;
+  if (!progress.is_none()) shown.emplace(progress, runs.size());
+  run_without_gil([&](Interrupt& interrupt) {
+    parallel_for(runs.size(), 1, threads, interrupt, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t k = begin; k < end; ++k) {
+        FlowProgress told;
+        if (shown) {
+          told = [&, k](double time) {
+            (*shown)(k, std::min(time / runs[k]->end(), 1.0));
+            return false;
+          };
+        }
+        runs[k]->run(interrupt, told);
+        if (shown) (*shown)(k, 1.0);
+      }
+    });
+  });
+  std::vector<Observed> all;
+  for (const auto& run : runs) all.push_back(run->observed());
+  return all;
+}
 
 }  // namespace
 
@@ -187,11 +253,15 @@ void bind_linear_network(py::module_& module) {
       .def_property_readonly("stabilised_steps", [](const Observed& self) { return self.result.stabilised_steps; })
       .def_property_readonly("rejected", [](const Observed& self) { return self.result.rejected; })
       .def_property_readonly("nfev", [](const Observed& self) { return self.result.nfev; })
+      .def_property_readonly("time", [](const Observed& self) { return self.result.time; })
+      .def_property_readonly("plateaus", [](const Observed& self) { return self.result.plateaus; })
       .def_readonly("loss", &Observed::loss)
       .def_readonly("response", &Observed::response)
-      .def_readonly("weights", &Observed::weights);
+      .def_readonly("weights", &Observed::weights)
+      .def_readonly("final_weights", &Observed::final_weights)
+      .def_readonly("crossings", &Observed::crossings);
 
-  py::class_<NetworkFlow>(
+  py::class_<NetworkFlow, std::shared_ptr<NetworkFlow>>(
       module, "NetworkFlow",
       "The flow of one linear network on given second moments (THEORY.md 1). The state is one "
       "vector: W^1 .. W^L, V, and with ema_time > 0 the target's layers. With `coupling` it is that "
@@ -203,10 +273,18 @@ void bind_linear_network(py::module_& module) {
            py::arg("syy").noconvert() = py::none(), py::arg("coupling").noconvert() = py::none(),
            py::arg("rho").noconvert() = py::none())
       .def("velocity", &NetworkFlow::velocity, py::arg("state").noconvert())
-      .def("loss", &NetworkFlow::loss, py::arg("state").noconvert())
-      .def("integrate", &NetworkFlow::integrate, py::arg("state").noconvert(), py::arg("times").noconvert(),
+      .def("loss", &NetworkFlow::loss, py::arg("state").noconvert());
+
+  py::class_<FlowRun, std::shared_ptr<FlowRun>>(module, "FlowRun", "One integration of a flow, to be run once.")
+      .def(py::init<std::shared_ptr<NetworkFlow>, Array, Array, Array, const std::string&, double, double, std::int64_t,
+                    bool, py::object, std::optional<Array>, bool, double, double>(),
+           py::arg("network"), py::arg("state").noconvert(), py::arg("times").noconvert(),
            py::arg("directions").noconvert(), py::arg("method"), py::arg("rtol"), py::arg("atol"), py::arg("max_steps"),
-           py::arg("keep_weights"), py::arg("visit") = py::none(), py::arg("progress") = py::none());
+           py::arg("keep_weights"), py::arg("visit"), py::arg("levels").noconvert(), py::arg("stop_when_crossed"),
+           py::arg("rest"), py::arg("plateau"));
+
+  module.def("run_flows", &run_flows, py::arg("runs"), py::arg("threads"), py::arg("progress") = py::none(),
+             "Integrate, each flow on one of the threads; progress is told the part done.");
 }
 
 }  // namespace jepa_ode::bindings

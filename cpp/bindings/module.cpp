@@ -13,6 +13,7 @@ void bind_status(py::module_& module) {
       .value("MAX_STEPS", Status::max_steps)
       .value("STEP_TOO_SMALL", Status::step_too_small)
       .value("NOT_FINITE", Status::not_finite)
+      .value("STOPPED", Status::stopped)
       .finalize();
   module.def("status_message", &message, py::arg("status"), "The sentence that explains a status.");
 }

@@ -45,7 +45,7 @@ if _TYPE_CHECKING:
     from .coupled import CoupledFeatures
     from .covariances import CovarianceEstimator, Covariances
     from .diagnostic import Diagnostic
-    from .flow import Flow, gradient_flow
+    from .flow import Flow, gradient_flow, gradient_flows
     from .learning import crossing_times, learning_order, learning_times, order_correlation
     from .models import DynamicModel, StaticModel
     from .network import LinearNetwork
@@ -81,6 +81,7 @@ __all__ = [
     "fixed_point",
     "fixed_points",
     "gradient_flow",
+    "gradient_flows",
     "learning_order",
     "learning_times",
     "models",
@@ -106,7 +107,7 @@ _LAZY = {
     "covariances": ("CovarianceEstimator", "Covariances"),
     "diagnostic": ("Diagnostic",),
     "stability": ("FixedPoints", "fixed_points", "weight_decay_threshold"),
-    "flow": ("Flow", "gradient_flow"),
+    "flow": ("Flow", "gradient_flow", "gradient_flows"),
     "learning": ("crossing_times", "learning_order", "learning_times", "order_correlation"),
     "network": ("LinearNetwork",),
     "observables": (),

@@ -12,7 +12,7 @@ from ._frozen import FrozenArrays, read_only
 from ._validate import FloatArray
 from .diagnostic import feature_coupling, total_coupling
 from .eigenproblem import solve_eigenproblem
-from .flow import moments, network_flow, require_fit, start_state, unpack_layers
+from .flow_problem import moments, network_flow, require_fit, start_state, unpack_layers
 from .network import LinearNetwork
 from .objectives import JEPA, Objective, ObjectiveLike, as_objective
 

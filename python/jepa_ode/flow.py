@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -11,35 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._core import engine
-from ._frozen import FrozenArrays, read_only
-from ._validate import (
-    FloatArray,
-    as_choice,
-    as_float_array,
-    as_index,
-    as_non_negative,
-    as_positive,
-    as_real,
-    as_times,
-    require_finite,
-)
-from .network import LinearNetwork, as_directions
-from .objectives import JEPA, Objective, ObjectiveLike, as_objective
-from .observables import DIMS, Observables, Record, as_observables
+from ._frozen import FrozenArrays
+from ._validate import FloatArray, as_threads
+from .flow_problem import FlowProblem, unpack
+from .network import LinearNetwork
+from .objectives import Objective, ObjectiveLike
+from .observables import DIMS, Observables
 from .schedule import Schedule
-from .theory import as_schedule
 
 if TYPE_CHECKING:
     from .covariances import Covariances
     from .spectrum import Spectrum
 
-__all__ = ["Flow", "gradient_flow"]
-
-_METHODS = ("auto", "tsit5", "dop853", "rock4")
-_COORDINATES = ("data", "features")
-_MAX_STEPS = 100_000
-# A step's own rounding: tighter relative tolerances only ask for noise to be resolved.
-_MIN_RTOL = 1e-14
+__all__ = ["Flow", "gradient_flow", "gradient_flows"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -67,8 +51,8 @@ class Flow(FrozenArrays):
     message : str
         The same in words.
     method : str
-        The method that was used, ``"tsit5"``, ``"dop853"`` or ``"rock4"``; with "auto" ``"dop853"`` or, where it gave
-        way, ``"dop853+rock4"``.
+        The method that was used: ``"tsit5"``, ``"dop853"``, ``"rock4"``, ``"exact"``; with "auto" ``"dop853"`` or, where it
+        gave way, ``"dop853+rock4"``.
     rtol, atol : float
     steps, stabilised_steps, rejected, nfev : int
         Accepted steps, how many of them were steps of rock4, rejected ones, evaluations of the right-hand side.
@@ -80,6 +64,15 @@ class Flow(FrozenArrays):
         In which the state was integrated. Everything here is in those of the data.
     observables : mapping of str to arrays [m, ...]
         What was asked for by ``observe``.
+    crossing_time : array [n] or None
+        When each response first reached its level, located inside the steps: 0 where it started there, inf where it did
+        not. None without ``levels``.
+    plateaus : array [k, 2] or None
+        Beginning and end of the plateaus of the loss. None without ``plateau_tol``.
+    final : LinearNetwork or None
+        The network where the integration ended; None if its weights are not finite.
+    end : float
+        When that was: ``t[-1]`` unless it ended early.
     """
 
     t: FloatArray
@@ -101,12 +94,16 @@ class Flow(FrozenArrays):
     predictor_rate: float = 1.0
     coordinates: str = "data"
     observables: Mapping[str, FloatArray] = field(default_factory=lambda: MappingProxyType({}))
+    crossing_time: FloatArray | None = None
+    plateaus: FloatArray | None = None
+    final: LinearNetwork | None = None
+    end: float = 0.0
     weights: FloatArray | None = field(default=None)  # [m, every entry], or None: network() reads it
 
     @property
     def success(self) -> bool:
-        """Whether every requested time was reached within tolerance."""
-        return self.status == engine.Status.OK
+        """Whether every requested time was reached within tolerance, or the flow stopped where it was asked to."""
+        return self.status in (engine.Status.OK, engine.Status.STOPPED)
 
     def network(self, k: int) -> LinearNetwork:
         """Return the network at ``t[k]``.
@@ -157,6 +154,10 @@ class Flow(FrozenArrays):
         coordinates: dict[str, Any] = {"time": self.t}
         for name in ("lam", "rho", "sigma2"):
             coordinates[name] = ("feature", np.asarray(getattr(self.features, name)))
+        if self.crossing_time is not None:
+            variables["crossing_time"] = ("feature", self.crossing_time)
+        if self.plateaus is not None:
+            variables["plateaus"] = (("plateau", "end"), self.plateaus)
         return xarray.Dataset(
             variables,
             coords=coordinates,
@@ -198,6 +199,10 @@ def gradient_flow(
     predictor_rate: float = 1.0,
     coordinates: str = "data",
     observe: Observables = (),
+    levels: Any = None,
+    stop_when: str | None = None,
+    steady_tol: float = 1e-6,
+    plateau_tol: float | None = None,
     keep_weights: bool = False,
     progress: bool | Callable[[float], object] = False,
 ) -> Flow:
@@ -215,12 +220,14 @@ def gradient_flow(
     t : array [m]
         Output times since the start, non-negative, non-decreasing, finite. Steps do not depend on them, but for the
         last, at which the flow ends: a denser ``t`` does not move the values at the old points.
-    method : {"auto", "tsit5", "dop853", "rock4"}, default "auto"
+    method : {"auto", "tsit5", "dop853", "rock4", "exact"}, default "auto"
         tsit5 and dop853 are explicit Runge-Kutta pairs of order 5 and 8, rock4 is a stabilised (Runge-Kutta-Chebyshev)
         method of order 4. Once features are learned their fast relaxation limits the steps of a pair however slow
         everything else is; rock4 then takes longer ones, and ever longer ones as the flow calms down. "auto" starts with
-        dop853, which crosses the first plateau best, turns to rock4 where stability begins to limit the steps, and back;
-        ``Flow.method`` tells what was used.
+        dop853, which crosses the first plateau best, turns to rock4 where stability begins to limit the steps, and back.
+        "exact" integrates nothing: it evaluates the scalar equations, to rounding, for plain objectives, data whose
+        features do not couple and a start that is aligned and balanced; elsewhere it is an error that says why. "auto"
+        never does that, for a flow is the check on these equations. ``Flow.method`` tells what was used.
     rtol, atol : float, default 1e-6 and 1e-9
         A step is accepted when the Frobenius norms of its error in the layers, each divided by
         ``atol + rtol * (root mean square singular value of the layer)``, have a Euclidean norm of at most 1. Being
@@ -244,6 +251,18 @@ def gradient_flow(
         "singular_values" (of the encoder, [min(h_L, d)]), "representation_covariance" ([h_L, h_L]) and "effective_rank"
         (`jepa_ode.observables`). A mapping gives names of your own to these, or to functions of a `LinearNetwork` that
         return a number or an array, always of one shape. What such a function raises ends the flow and reaches the caller.
+    levels : float or array [n], optional
+        Responses whose first crossing is to be located, ``Flow.crossing_time``: looked for at the ends of steps and then
+        inside, to the accuracy of the flow.
+    stop_when : {None, "crossed", "steady"}, default None
+        Stop early: when every level has been crossed, or at rest. Rows of later times are NaN and ``status`` is STOPPED;
+        ``Flow.final`` is the network there.
+    steady_tol : float, default 1e-6
+        At rest neither would the weights change by this part of their norm in as much time again as has passed, nor is
+        their speed above this part of the largest so far. A plateau between features is no rest.
+    plateau_tol : float, optional
+        Record plateaus of the loss, ``Flow.plateaus``: intervals, longer than a tenth of their beginning, in which
+        ``|d loss / d log t|`` is below this part of the largest loss so far. Needs ``Syy``.
     keep_weights : bool, default False
         Keep the weights at every output time, for :meth:`Flow.network`.
     progress : bool or callable, default False
@@ -284,206 +303,146 @@ def gradient_flow(
     >>> watched.observables["effective_rank"].round(2)
     array([2.  , 1.17])
     """
-    if not isinstance(net, LinearNetwork):
-        raise TypeError(f"net must be a LinearNetwork, got {type(net).__name__}")
-    objective = as_objective(objective)
-    d = net.widths[0]
-    xx, yx = (moments(cov, name, d) for name in ("Sxx", "Syx"))
-    yy = None if getattr(cov, "Syy", None) is None else moments(cov, "Syy", d)
-    require_fit(net, objective, yy)
-    times = _as_flow_times(t)
-    rtol = as_real("rtol", rtol)
-    if not _MIN_RTOL <= rtol < 1:
-        raise ValueError(f"rtol must be in [{_MIN_RTOL:g}, 1), got {rtol}")
-    atol = as_non_negative("atol", atol)
-    method = as_choice("method", method, _METHODS)
-    clock = as_schedule(schedule)
-    theta = times if clock is None else np.maximum.accumulate(clock.elapsed(times))
-    budget = _MAX_STEPS if max_steps is None else as_index("max_steps", max_steps, minimum=1)
-    predictor_rate = as_positive("predictor_rate", predictor_rate)
-    observables = as_observables(observe, xx, predictor_rate)
-    if features is None:
-        features = cov.spectrum()
-    directions = as_directions(_duals(features), d)
-
-    if as_choice("coordinates", coordinates, _COORDINATES) == "data":
-        run = network_flow(net, objective, xx, yx, yy, predictor_rate)
-        start = net
-        back = None
-    else:
-        from .coupled import CoupledFeatures
-
-        coupled = CoupledFeatures(cov)
-        run = coupled.network_flow(net, objective, predictor_rate)
-        start = coupled.to_features(net)
-        directions = coupled.directions.T @ directions
-        back = coupled.directions.T
-
-    record = Record(observables, times.size)
-
-    def look(k: int, weights: FloatArray) -> None:
-        weights = _in_data_coordinates(weights, net, back)
-        if np.isfinite(weights).all():
-            record.look(k, unpack(weights, net))
-
-    with _progress_callback(progress, float(theta[-1]) if theta.size else 0.0) as callback:
-        observed = run.integrate(
-            start_state(start, objective),
-            theta,
-            np.ascontiguousarray(directions),
-            method,
-            rtol,
-            atol,
-            budget,
-            bool(keep_weights),
-            look if observables else None,
-            callback,
-        )
-    weights = observed.weights
-    arrays = (observed.response, observed.loss, None if weights is None else _in_data_coordinates(weights, net, back))
-    for array in arrays:
-        if array is not None:
-            array.flags.writeable = False
-    response, loss, weights = arrays
-    return Flow(
-        t=read_only(times),
-        response=response,
-        loss=loss,
-        features=features,
-        objective=objective,
-        start=net,
-        status=observed.status,
-        message=_message(observed, times, budget),
-        method=method if method != "auto" else "dop853" if observed.stabilised_steps == 0 else "dop853+rock4",
+    (flow,) = gradient_flows(
+        [net],
+        [cov],
+        [objective],
+        t=t,
+        threads=1,
+        method=method,
         rtol=rtol,
         atol=atol,
-        steps=observed.steps,
-        stabilised_steps=observed.stabilised_steps,
-        rejected=observed.rejected,
-        nfev=observed.nfev,
-        schedule=clock,
+        features=features,
+        max_steps=max_steps,
+        schedule=schedule,
         predictor_rate=predictor_rate,
         coordinates=coordinates,
-        observables=record.arrays(net),
-        weights=weights,
+        observe=observe,
+        levels=levels,
+        stop_when=stop_when,
+        steady_tol=steady_tol,
+        plateau_tol=plateau_tol,
+        keep_weights=keep_weights,
+        progress=progress,
     )
+    return flow
 
 
-def network_flow(
-    net: LinearNetwork,
-    objective: Objective,
-    xx: FloatArray | None,
-    yx: FloatArray | None,
-    yy: FloatArray | None,
-    predictor_rate: float = 1.0,
+def gradient_flows(
+    nets: Sequence[LinearNetwork],
+    cov: Covariances | Sequence[Covariances],
+    objective: ObjectiveLike | Sequence[ObjectiveLike],
     *,
-    coupling: FloatArray | None = None,
-    rho: FloatArray | None = None,
-) -> engine.NetworkFlow:
-    """Return the engine's flow for networks of the shape of ``net``; with ``coupling`` that in feature coordinates."""
-    return engine.NetworkFlow(
-        list(net.widths),
-        net.predictor.shape[0],
-        objective.code,
-        objective.stop_gradient if isinstance(objective, JEPA) else True,
-        (objective.ema or 0.0) if isinstance(objective, JEPA) else 0.0,
-        objective.weight_decay,
-        predictor_rate,
-        xx,
-        yx,
-        yy,
-        coupling,
-        rho,
-    )
+    t: Any,
+    threads: int | None = None,
+    method: str = "auto",
+    rtol: float = 1e-6,
+    atol: float = 1e-9,
+    features: Spectrum | Sequence[Spectrum] | None = None,
+    max_steps: int | None = None,
+    schedule: Schedule | Sequence[Schedule | None] | None = None,
+    predictor_rate: float | Sequence[float] = 1.0,
+    coordinates: str = "data",
+    observe: Observables = (),
+    levels: Any = None,
+    stop_when: str | None = None,
+    steady_tol: float = 1e-6,
+    plateau_tol: float | None = None,
+    keep_weights: bool = False,
+    progress: bool | Callable[[float], object] = False,
+) -> list[Flow]:
+    """Integrate the gradient flows of many networks: seeds, starts, objectives, learning rates.
 
+    Every flow is, to the bit, what `gradient_flow` gives for its network, whatever the number of threads.
 
-def start_state(net: LinearNetwork, objective: Objective) -> FloatArray:
-    """Return the engine's state: every weight, and the EMA target, which starts as a copy of the encoder."""
-    blocks = [*net.encoder, net.predictor]
-    if isinstance(objective, JEPA) and objective.ema is not None:
-        blocks += net.encoder
-    return np.concatenate([block.ravel() for block in blocks])
+    Parameters
+    ----------
+    nets : sequence of LinearNetwork
+        The starts, of any shapes.
+    cov, objective, features, schedule, predictor_rate
+        As in `gradient_flow`, for all networks; or a list or tuple with one for each.
+    t, method, rtol, atol, max_steps, coordinates, observe, levels, stop_when, steady_tol, plateau_tol, keep_weights
+        As in `gradient_flow`, for all networks.
+    threads : int, optional
+        Networks integrated at a time; None: as many as there are CPUs that the process may use.
+    progress : bool or callable, default False
+        As in `gradient_flow`; the part done of all flows.
 
+    Returns
+    -------
+    list of Flow
 
-def unpack_layers(weights: FloatArray, like: LinearNetwork) -> list[FloatArray]:
-    """Return the entries of ``W^1, ..., W^L, V``, one after the other, as matrices of the shapes of ``like``."""
-    shapes = [block.shape for block in (*like.encoder, like.predictor)]
-    ends = np.cumsum([rows * columns for rows, columns in shapes])
-    return [part.reshape(shape) for part, shape in zip(np.split(weights, ends[:-1]), shapes, strict=True)]
+    Raises
+    ------
+    TypeError, ValueError
+        As `gradient_flow`, and for lists that are not as long as that of networks.
 
-
-def unpack(weights: FloatArray, like: LinearNetwork) -> LinearNetwork:
-    """Return the network of the shapes of ``like`` that has these entries."""
-    blocks = unpack_layers(weights, like)
-    return LinearNetwork(blocks[:-1], blocks[-1])
-
-
-def _in_data_coordinates(weights: FloatArray, like: LinearNetwork, back: FloatArray | None) -> FloatArray:
-    """Return the entries of networks, [..., every entry], with the first layer multiplied by ``back`` [d, d]."""
-    if back is None:
-        return weights
-    first = like.encoder[0]
-    layer = weights[..., : first.size].reshape(*weights.shape[:-1], *first.shape) @ back
-    moved = weights.copy()
-    moved[..., : first.size] = layer.reshape(*weights.shape[:-1], first.size)
-    return moved
-
-
-def moments(cov: Any, name: str, d: int | None = None) -> FloatArray:
-    """Return the covariance of this name as a finite array [d, d]."""
-    if not hasattr(cov, name):
-        raise TypeError(f"cov must be a Covariances with {name}, got {type(cov).__name__}")
-    matrix = require_finite(f"cov.{name}", as_float_array(f"cov.{name}", getattr(cov, name), ndim=2))
-    d = len(matrix) if d is None else d
-    if matrix.shape != (d, d):
-        raise ValueError(f"cov.{name} must have shape ({d}, {d}) for a network of input width {d}, got {matrix.shape}")
-    return matrix
-
-
-def require_fit(net: LinearNetwork, objective: Objective, yy: FloatArray | None) -> None:
-    """Raise ValueError unless the predictor has the rows that the objective needs, and the data the covariances."""
-    outputs = net.predictor.shape[0]
-    if isinstance(objective, JEPA):
-        if outputs != net.widths[-1]:
-            raise ValueError(
-                f"JEPA predicts the encoding: net.predictor must have {net.widths[-1]} rows, got {outputs}"
-            )
-        if not objective.stop_gradient and yy is None:
-            raise ValueError("JEPA without stop-gradient needs cov.Syy, the covariance of the targets")
-    elif outputs != net.widths[0]:
-        raise ValueError(f"MAE decodes the data: net.predictor must have {net.widths[0]} rows, got {outputs}")
-
-
-def _as_flow_times(t: Any) -> FloatArray:
-    if np.ndim(t) > 1:
-        raise ValueError(f"t must have one dimension, for a network has one clock; got shape {np.shape(t)}")
-    return require_finite("t", as_times(t, 1))
-
-
-def _duals(features: Any) -> Any:
-    duals = getattr(features, "duals", None)
-    if duals is None:
-        raise ValueError(
-            "features must be a Spectrum with dual directions, as from Covariances.spectrum(), "
-            "so that responses can be measured along them"
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import jepa_ode as jo
+    >>> cov = jo.Covariances(np.array([[1.0, 0.2], [0.2, 1.0]]), np.diag([0.9, 0.4]))
+    >>> nets = [jo.LinearNetwork.balanced(2, depth=2, eps=0.1, rng=seed) for seed in range(3)]
+    >>> flows = jo.gradient_flows(nets, cov, "jepa", t=[0.0, 1000.0])
+    >>> [flow.success for flow in flows]
+    [True, True, True]
+    """
+    threads = as_threads(threads)
+    nets = list(nets)
+    shared = {
+        "t": t,
+        "method": method,
+        "rtol": rtol,
+        "atol": atol,
+        "max_steps": max_steps,
+        "coordinates": coordinates,
+        "observe": observe,
+        "levels": levels,
+        "stop_when": stop_when,
+        "steady_tol": steady_tol,
+        "plateau_tol": plateau_tol,
+        "keep_weights": keep_weights,
+    }
+    if features is None and not isinstance(cov, list | tuple) and hasattr(cov, "spectrum") and len(nets) > 1:
+        features = cov.spectrum()  # once
+    each = {
+        name: _one_each(name, value, len(nets))
+        for name, value in (
+            ("cov", cov),
+            ("objective", objective),
+            ("features", features),
+            ("schedule", schedule),
+            ("predictor_rate", predictor_rate),
         )
-    return duals
+    }
+    problems = [
+        FlowProblem.of(net, **{name: values[k] for name, values in each.items()}, **shared)
+        for k, net in enumerate(nets)
+    ]
+    aligned = [problem.aligned() for problem in problems]
+    runs = [problem.run() for problem, equations in zip(problems, aligned, strict=True) if equations is None]
+    with _progress_callback(progress) as callback:
+        observed = iter(engine.run_flows(runs, threads, callback))
+    return [
+        Flow(**(problem.integrated(next(observed)) if equations is None else problem.solved(equations)))
+        for problem, equations in zip(problems, aligned, strict=True)
+    ]
 
 
-def _message(observed: engine.ObservedFlow, times: FloatArray, budget: int) -> str:
-    message = engine.status_message(observed.status)
-    if observed.status == engine.Status.OK:
-        return message
-    if observed.status == engine.Status.MAX_STEPS:
-        message += f" (max_steps={budget})"
-    return f"{message}; {observed.reached} of {times.size} times have values"
+def _one_each(name: str, value: Any, count: int) -> Sequence[Any]:
+    """Return what there is one of for each network; a single value is for all."""
+    if not isinstance(value, list | tuple):
+        return [value] * count
+    if len(value) != count:
+        raise ValueError(f"{name} must be one for all networks or {count} of them, one each; got {len(value)}")
+    return value
 
 
 @contextmanager
-def _progress_callback(progress: Any, end: float) -> Iterator[Callable[[float], object] | None]:
-    """Yield what the engine calls with the time reached."""
+def _progress_callback(progress: Any) -> Iterator[Callable[[float], object] | None]:
+    """Yield what the engine calls with the part done."""
     if callable(progress):
-        yield lambda time: progress(min(time / end, 1.0))
+        yield progress
         progress(1.0)
         return
     if not isinstance(progress, bool):
@@ -500,5 +459,5 @@ def _progress_callback(progress: Any, end: float) -> Iterator[Callable[[float], 
         def show(fraction: float) -> None:
             bar.update(100 * fraction - bar.n)
 
-        yield lambda time: show(min(time / end, 1.0))
+        yield show
         show(1.0)

@@ -26,7 +26,7 @@ DIMS = {
     "effective_rank": (),
 }
 # Names in that dataset which the flow has for itself.
-_TAKEN = ("response", "loss", "time", "feature", "lam", "rho", "sigma2")
+_TAKEN = ("response", "loss", "time", "feature", "lam", "rho", "sigma2", "crossing_time", "plateaus")
 
 
 def balancedness(net: LinearNetwork, predictor_rate: float = 1.0) -> FloatArray:
@@ -122,6 +122,10 @@ class Record:
         self._observables = observables
         self._count = count
         self._arrays: dict[str, FloatArray] = {}
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._observables)
 
     def look(self, k: int, net: LinearNetwork) -> None:
         """Fill row ``k``."""
