@@ -20,7 +20,7 @@ from .spectrum import Spectrum
 __all__ = ["AlignedFlow", "NotAligned", "align"]
 
 # Rounding, in units of the largest entry. A start that departs from alignment by more is integrated.
-_ROUNDING = 1e-13
+_ROUNDING = 1e-11
 
 
 class NotAligned(ValueError):
@@ -101,7 +101,9 @@ def align(net: LinearNetwork, objective: Objective, xx: FloatArray, yx: FloatArr
     # From layer to layer: images of the basis must stay orthogonal and grow alike.
     image = net.encoder[0] @ basis
     u = np.linalg.norm(image, axis=0)
-    moves = u > 0
+    moves = u > _ROUNDING * u.max()
+    if net.depth == 1 and isinstance(objective, MAE) and (lam[~moves] > 0).any():
+        raise NotAligned("at depth 1 features of MAE grow exponentially, those that start at rounding too")
     basis, sigma2, lam, u, image = basis[:, moves], sigma2[moves], lam[moves], u[moves], image[:, moves]
     frames: list[FloatArray] = []
     for layer, above in enumerate((*net.encoder[1:], net.predictor), start=1):
@@ -136,7 +138,9 @@ def _common_basis(matrices: tuple[FloatArray, ...]) -> FloatArray:
     """Return orthonormal eigenvectors that symmetric matrices share."""
     sizes = [float(np.abs(S).max()) or 1.0 for S in matrices]
     # A combination that no spectrum in use makes degenerate where the matrices are not.
-    mixed = sum(S / size * weight for S, size, weight in zip(matrices, sizes, (1.0, np.sqrt(2.0) - 1, np.e / 7), strict=True))
+    mixed = sum(
+        S / size * weight for S, size, weight in zip(matrices, sizes, (1.0, np.sqrt(2.0) - 1, np.e / 7), strict=True)
+    )
     basis = np.linalg.eigh(mixed)[1]
     for S, size in zip(matrices, sizes, strict=True):
         turned = basis.T @ S @ basis

@@ -181,7 +181,9 @@ class FlowProblem:
             if self.keep_weights:
                 rows.append(start_state(net, JEPA()))
         end = w[:, -1] if self.theta.size else aligned.w0
-        weights = np.array(rows).reshape(self.theta.size, -1)
+        weights = None
+        if self.keep_weights:
+            weights = read_only(np.array(rows).reshape(self.theta.size, start_state(self.net, JEPA()).size))
         return self.fields | {
             "response": read_only(aligned.along(w, self.directions)),
             "loss": None if self.yy is None else read_only(aligned.loss(w, self.yy)),
@@ -193,7 +195,7 @@ class FlowProblem:
             "rejected": 0,
             "nfev": 0,
             "observables": self.record.arrays(self.net),
-            "weights": read_only(weights) if self.keep_weights else None,
+            "weights": weights,
             "final": aligned.network(end),
             "end": float(self.fields["t"][-1]) if self.theta.size else 0.0,
         }
@@ -261,7 +263,9 @@ class FlowProblem:
             "weights": weights,
             "status": observed.status,
             "message": self._message(observed),
-            "method": ("dop853" if not observed.stabilised_steps else "dop853+rock4") if self.method == "auto" else self.method,
+            "method": ("dop853" if not observed.stabilised_steps else "dop853+rock4")
+            if self.method == "auto"
+            else self.method,
             "steps": observed.steps,
             "stabilised_steps": observed.stabilised_steps,
             "rejected": observed.rejected,
