@@ -341,12 +341,13 @@ def _unpack(weights: FloatArray, like: LinearNetwork) -> LinearNetwork:
     return LinearNetwork(blocks[:-1], blocks[-1])
 
 
-def _moments(cov: Any, name: str, d: int) -> FloatArray:
+def _moments(cov: Any, name: str, d: int, argument: str = "cov") -> FloatArray:
     if not hasattr(cov, name):
-        raise TypeError(f"cov must be a Covariances with {name}, got {type(cov).__name__}")
-    matrix = require_finite(f"cov.{name}", as_float_array(f"cov.{name}", getattr(cov, name), ndim=2))
+        raise TypeError(f"{argument} must be a Covariances with {name}, got {type(cov).__name__}")
+    full = f"{argument}.{name}"
+    matrix = require_finite(full, as_float_array(full, getattr(cov, name), ndim=2))
     if matrix.shape != (d, d):
-        raise ValueError(f"cov.{name} must have shape ({d}, {d}) for a network of input width {d}, got {matrix.shape}")
+        raise ValueError(f"{full} must have shape ({d}, {d}) for a network of input width {d}, got {matrix.shape}")
     return matrix
 
 
@@ -389,7 +390,9 @@ def _message(observed: engine.ObservedFlow, times: FloatArray, budget: int) -> s
 
 
 @contextmanager
-def _progress_callback(progress: Any, end: float) -> Iterator[Callable[[float], object] | None]:
+def _progress_callback(
+    progress: Any, end: float, what: str = "gradient flow"
+) -> Iterator[Callable[[float], object] | None]:
     """Yield what the engine calls with the time reached."""
     if callable(progress):
         yield lambda time: progress(min(time / end, 1.0))
@@ -404,7 +407,7 @@ def _progress_callback(progress: Any, end: float) -> Iterator[Callable[[float], 
         from tqdm.auto import tqdm
     except ImportError as error:
         raise ImportError('progress=True needs tqdm: pip install "jepa-ode[progress]"') from error
-    with tqdm(total=100, unit="%", bar_format="gradient flow {l_bar}{bar}| {elapsed}") as bar:
+    with tqdm(total=100, unit="%", bar_format=what + " {l_bar}{bar}| {elapsed}") as bar:
 
         def show(fraction: float) -> None:
             bar.update(100 * fraction - bar.n)
