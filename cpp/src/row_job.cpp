@@ -169,7 +169,7 @@ double RowJob::work() const {
     case Kind::product_left:
       return 2 * size * static_cast<double>(a->rows());
     case Kind::gram:
-      return 1.15 * size * static_cast<double>(a->rows());  // half the tiles and those on the diagonal
+      return std::floor(1.15 * size) * static_cast<double>(a->rows());  // half the tiles and those on the diagonal
     case Kind::mirror:
     case Kind::gather:
       return 8 * size;  // as measured

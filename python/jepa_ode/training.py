@@ -501,8 +501,8 @@ def _population(cov: Any, d: int, name: str) -> Any:
 
 
 def _as_samples(name: str, pair: Any, d: int) -> tuple[FloatArray, FloatArray]:
-    if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise TypeError(f"{name} must be a pair (x, y) of arrays [samples, d], got {len(pair)} of them")
+    if not isinstance(pair, tuple | list | np.ndarray) or len(pair) != 2:
+        raise TypeError(f"{name} must be a pair (x, y) of arrays [samples, d], got {type(pair).__name__}")
     x, y = (require_finite(f"{name}[{k}]", as_float_array(f"{name}[{k}]", pair[k], ndim=2)) for k in range(2))
     if x.shape != y.shape or x.shape[1] != d or len(x) == 0:
         raise ValueError(

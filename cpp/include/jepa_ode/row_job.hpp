@@ -90,7 +90,8 @@ struct RowJob {
   const PaddedMatrix* base = nullptr;  // null: zero; may be `to`
   const Samples* samples = nullptr;
 
-  double work() const;               // in floating-point operations, or what takes as long
+  // In floating-point operations, or what takes as long; a whole number, so that sums are exact.
+  double work() const;
   Index row_at(double share) const;  // rows [0, row_at(share)) are about this share of the work
   void run(Index begin, Index end, RowWorker& worker) const;
 };
