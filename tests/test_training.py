@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -394,7 +395,7 @@ def test_the_error_against_the_flow_is_proportional_to_the_rate(objective):
         np.testing.assert_allclose(run.t, flow.t)
         errors.append(np.abs(run.response - flow.response).max())
     assert errors[0] < 0.1
-    for coarse, fine in zip(errors, errors[1:], strict=False):
+    for coarse, fine in pairwise(errors):
         assert coarse / fine == pytest.approx(2, rel=0.1)
 
 
@@ -418,7 +419,15 @@ def test_a_seed_makes_the_run_whatever_the_threads(kind):
         data, options, _ = data_of(kind, 70, 90, 12, 3)
         options = {**options, "rng": seed} if options else {"rng": seed}
         return jo.train(
-            net, data, jo.JEPA(ema=0.5), optimizer="adam", lr=1e-3, steps=12, threads=threads, keep_weights=True, **options
+            net,
+            data,
+            jo.JEPA(ema=0.5),
+            optimizer="adam",
+            lr=1e-3,
+            steps=12,
+            threads=threads,
+            keep_weights=True,
+            **options,
         )
 
     one = run(7, 1)
@@ -488,7 +497,9 @@ def test_divergence_is_a_status_with_the_iteration(batch_size):
 def run():
     model = jo.StaticModel.from_spectrum(jo.Spectrum([0.8, 0.5, 0.3], rho=[0.9, 0.6, 0.3]))
     net = jo.LinearNetwork.balanced(3, 2, 0.1)
-    return jo.train(net, model, "jepa", optimizer="adam", lr=0.01, steps=30, batch_size=8, keep_weights=True, snapshots=4)
+    return jo.train(
+        net, model, "jepa", optimizer="adam", lr=0.01, steps=30, batch_size=8, keep_weights=True, snapshots=4
+    )
 
 
 def test_results_are_frozen_and_survive_pickling(run):
@@ -599,7 +610,7 @@ def test_bad_arguments_are_named(change, error, match):
 
 def test_samplers_are_held_to_their_word():
     class Short:
-        def sample(self, n, rng):
+        def sample(self, n, rng):  # noqa: ARG002
             return np.ones((n - 1, 3)), np.ones((n - 1, 3))
 
     net, features = jo.LinearNetwork.balanced(3, 2, 0.1), COV.spectrum()

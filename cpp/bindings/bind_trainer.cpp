@@ -100,7 +100,8 @@ void bind_trainer(py::module_& module) {
            py::arg("predictor_rate"), py::arg("threads"), py::arg("batch_size") = py::none(),
            py::arg("sxx").noconvert() = py::none(), py::arg("syx").noconvert() = py::none(),
            py::arg("syy").noconvert() = py::none())
-      .def_property("state", &NetworkTrainer::state, &NetworkTrainer::set_state)
+      .def_property_readonly("state", &NetworkTrainer::state)
+      .def("set_state", &NetworkTrainer::set_state, py::arg("state").noconvert())
       .def_property_readonly("work", &NetworkTrainer::work, "Floating-point operations of one step, about.")
       .def("advance", &NetworkTrainer::advance, py::arg("rates").noconvert(), py::arg("x").noconvert() = py::none(),
            py::arg("y").noconvert() = py::none(), py::arg("rows").noconvert() = py::none(),

@@ -19,7 +19,6 @@ constexpr Index inner_block = 128;
 
 Index packs_of(Index columns) { return (columns + width - 1) / width; }
 
-
 // Half a pack, for last columns that need no more: with 512 bits half a pack takes half the time.
 constexpr bool has_half_packs = lanes == 8;
 using HalfPack = double __attribute__((vector_size(lanes / 2 * sizeof(double))));
@@ -82,11 +81,11 @@ void multiply_tile(const RowJob& job, Index i, Index pack_index, Index k, Index 
   const Index before_stride = base ? base->stride() : 0;
   const Index a_stride = job.a->stride();
   if (job.kind == RowJob::Kind::product) {
-    multiply_tile<P, Rows, Packs, false>(job.a->row(i) + k, a_stride, right.row(k) + j, right.stride(), inner, job.scale,
-                                      before, before_stride, job.to->row(i) + j, job.to->stride());
+    multiply_tile<P, Rows, Packs, false>(job.a->row(i) + k, a_stride, right.row(k) + j, right.stride(), inner,
+                                         job.scale, before, before_stride, job.to->row(i) + j, job.to->stride());
   } else {
     multiply_tile<P, Rows, Packs, true>(job.a->row(k) + i, a_stride, right.row(k) + j, right.stride(), inner, job.scale,
-                                     before, before_stride, job.to->row(i) + j, job.to->stride());
+                                        before, before_stride, job.to->row(i) + j, job.to->stride());
   }
 }
 

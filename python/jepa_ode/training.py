@@ -335,7 +335,7 @@ def train(
         batch_size,
         *(() if batch_size is not None else (population.Sxx, population.Syx, yy)),
     )
-    trainer.state = start_state(net, objective)
+    trainer.set_state(start_state(net, objective))
     observer = _Observer(net, objective, population, directions, at.size, bool(keep_weights))
 
     done = 0
@@ -345,8 +345,8 @@ def train(
         for k, stop in enumerate([*at, steps]):
             while finite and done < stop:
                 tell(done)
-                count, *batches = source(min(stop - done, _steps_per_call(trainer.work)))
-                taken = trainer.advance(rates[done : done + count], *batches)
+                count, x, y, rows = source(min(stop - done, _steps_per_call(trainer.work)))
+                taken = trainer.advance(rates[done : done + count], x, y, rows)
                 finite = taken == count
                 done += taken
             if not finite:
@@ -468,9 +468,14 @@ def _as_source(
     data: Any, d: int, batch_size: int | None, shuffle: bool, generator: np.random.Generator
 ) -> tuple[_Source, Any]:
     """Return where batches come from, and the population's second moments Sxx, Syx, Syy, or None."""
+    population: Any
     if isinstance(data, tuple | list):
         x, y = _as_samples("data", data, d)
-        population = SimpleNamespace(Sxx=x.T @ x / len(x), Syx=y.T @ x / len(x), Syy=y.T @ y / len(x))
+        with np.errstate(over="ignore", invalid="ignore"):
+            population = SimpleNamespace(Sxx=x.T @ x / len(x), Syx=y.T @ x / len(x), Syy=y.T @ y / len(x))
+        if not np.isfinite(np.trace(population.Sxx) + np.trace(population.Syy)):  # cheaper than to look at all samples
+            require_finite("data[0]", x)
+            require_finite("data[1]", y)
         if batch_size is None:
             return _no_batches, population
         if batch_size > len(x):
@@ -503,7 +508,7 @@ def _population(cov: Any, d: int, name: str) -> Any:
 def _as_samples(name: str, pair: Any, d: int) -> tuple[FloatArray, FloatArray]:
     if not isinstance(pair, tuple | list | np.ndarray) or len(pair) != 2:
         raise TypeError(f"{name} must be a pair (x, y) of arrays [samples, d], got {type(pair).__name__}")
-    x, y = (require_finite(f"{name}[{k}]", as_float_array(f"{name}[{k}]", pair[k], ndim=2)) for k in range(2))
+    x, y = (as_float_array(f"{name}[{k}]", pair[k], ndim=2) for k in range(2))
     if x.shape != y.shape or x.shape[1] != d or len(x) == 0:
         raise ValueError(
             f"{name} must be two arrays of the same shape (samples, {d}), for a network of input width {d}, got "
@@ -544,15 +549,15 @@ class _ModelBatches:
         for k in range(count):
             samples = _as_samples("data.sample(n, rng)", self.model.sample(self.batch_size, self.generator), self.d)
             if len(samples[0]) != self.batch_size:
-                raise ValueError(f"data.sample(n, rng) must return n = {self.batch_size} samples, got {len(samples[0])}")
+                raise ValueError(
+                    f"data.sample(n, rng) must return n = {self.batch_size} samples, got {len(samples[0])}"
+                )
             x[k], y[k] = samples
         return count, x.reshape(-1, self.d), y.reshape(-1, self.d), None
 
 
 class _PairBatches:
-    def __init__(
-        self, x: FloatArray, y: FloatArray, batch_size: int, generator: np.random.Generator | None
-    ) -> None:
+    def __init__(self, x: FloatArray, y: FloatArray, batch_size: int, generator: np.random.Generator | None) -> None:
         self.x, self.y, self.batch_size, self.generator = x, y, batch_size, generator
         self.per_epoch = len(x) // batch_size
         self.next = 0  # batch of the epoch

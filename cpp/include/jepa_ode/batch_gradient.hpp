@@ -1,9 +1,9 @@
 // The gradient of the loss of a linear network on one batch, or on the population, by threads that share its products.
 //
 // Because the network is linear a batch of B samples enters through its second moments alone (THEORY.md 1), so that the
-// gradient is that of the flow on the batch's moments: two products of B d^2 and 3L + 2 of d^3. For B well below d it is
-// cheaper to send the samples through the layers. Both are lists of matrix operations that depend on the shapes alone,
-// made once; the one with less work is run.
+// gradient is that of the flow on the batch's moments: two products of B d^2 and 3L + 2 of d^3. For B well below d it
+// is cheaper to send the samples through the layers. Both are lists of matrix operations that depend on the shapes
+// alone, made once; the one with less work is run.
 #pragma once
 
 #include <deque>
@@ -24,8 +24,8 @@ class BatchGradient {
   // On the population; its moments are copied.
   BatchGradient(const FlowTerms& terms, const std::vector<PaddedMatrix>& weights, Index depth, const Moments& moments);
 
-  // By all ranks of a team: copies the samples of the worker's batch, and returns before the others are done; then, once
-  // they have met, fills descent() with minus the gradient, weight decay not included.
+  // By all ranks of a team: copies the samples of the worker's batch, and returns before the others are done; then,
+  // once they have met, fills descent() with minus the gradient, weight decay not included.
   void gather(const Team& team, unsigned rank, RowWorker& worker) const;
   void compute(Team& team, unsigned rank, RowWorker& worker) const;
 
@@ -33,7 +33,7 @@ class BatchGradient {
   Prefetch prefetch(const Team& team, unsigned rank, const BatchRows& batch) const;
 
   const std::vector<PaddedMatrix>& descent() const { return descent_; }  // for W^1 .. W^L, V
-  double work() const { return plan_.work(); }  // of one call, in floating-point operations
+  double work() const { return plan_.work(); }                           // of one call, in floating-point operations
   std::size_t phases() const { return plan_.phases.size(); }
 
  private:

@@ -15,8 +15,8 @@ namespace jepa_ode {
 
 class Team {
  public:
-  // Calls work(rank) on `size` threads at once, on fewer where the system gives no more; the caller is rank 0. Work must
-  // not throw, and all ranks must meet equally often.
+  // Calls work(rank) on `size` threads at once, on fewer where the system gives no more; the caller is rank 0. Work
+  // must not throw, and all ranks must meet equally often.
   template <class Work>
   void run(unsigned size, const Work& work) {
     std::vector<std::thread> others;

@@ -34,6 +34,39 @@ class NetworkFlow:
     def loss(self, state: numpy.typing.NDArray[numpy.float64]) -> float: ...
     def velocity(self, state: numpy.typing.NDArray[numpy.float64]) -> numpy.typing.NDArray[numpy.float64]: ...
 
+class NetworkTrainer:
+    def __init__(
+        self,
+        widths: list[int],
+        outputs: int,
+        objective: int,
+        stop_gradient: bool,
+        ema_time: float,
+        weight_decay: float,
+        optimizer: str,
+        momentum: float,
+        betas: tuple[float, float],
+        adam_eps: float,
+        predictor_rate: float,
+        threads: int,
+        batch_size: int | None = None,
+        sxx: numpy.typing.NDArray[numpy.float64] | None = None,
+        syx: numpy.typing.NDArray[numpy.float64] | None = None,
+        syy: numpy.typing.NDArray[numpy.float64] | None = None,
+    ) -> None: ...
+    def advance(
+        self,
+        rates: numpy.typing.NDArray[numpy.float64],
+        x: numpy.typing.NDArray[numpy.float64] | None = None,
+        y: numpy.typing.NDArray[numpy.float64] | None = None,
+        rows: numpy.typing.NDArray[numpy.int64] | None = None,
+    ) -> int: ...
+    def set_state(self, state: numpy.typing.NDArray[numpy.float64]) -> None: ...
+    @property
+    def state(self) -> numpy.typing.NDArray[numpy.float64]: ...
+    @property
+    def work(self) -> float: ...
+
 class ObservedFlow:
     def __init__(self, made_by_the_engine_alone: typing.Never) -> None: ...
     @property
