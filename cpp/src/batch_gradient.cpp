@@ -63,8 +63,8 @@ void BatchGradient::plan_moments(Index batch_size, const Samples& x, const Sampl
   PaddedMatrix& yx = make(d, d);
   const double mean = 1.0 / static_cast<double>(batch_size);
   plan_.gather = {gather_rows(rows_x, x), gather_rows(rows_y, y)};
-  Phase moments{{Kind::gram, &xx, &rows_x, nullptr, mean}, product_left(yx, rows_y, rows_x, mean)};
-  Phase mirrors{{Kind::mirror, &xx}};
+  Jobs moments{{Kind::gram, &xx, &rows_x, nullptr, mean}, product_left(yx, rows_y, rows_x, mean)};
+  Jobs mirrors{{Kind::mirror, &xx}};
   PaddedMatrix* yy = nullptr;
   if (terms_.differentiates_target()) {
     yy = &make(d, d);
@@ -76,10 +76,10 @@ void BatchGradient::plan_moments(Index batch_size, const Samples& x, const Sampl
 
 // As LinearNetworkFlow::velocity, in the order that leaves least to wait for.
 void BatchGradient::plan_from_moments(const PaddedMatrix& xx, const PaddedMatrix& yx, const PaddedMatrix* yy,
-                                      Phase moments, Phase mirrors) {
+                                      Jobs moments, Jobs mirrors) {
   const Index d = xx.rows();
   const PaddedMatrix& v = predictor();
-  Phase phase = std::move(moments);
+  Jobs phase = std::move(moments);
   const auto finish = [&] {
     if (!phase.empty()) plan_.phases.push_back(std::move(phase));
     phase = std::exchange(mirrors, {});
@@ -154,7 +154,7 @@ void BatchGradient::plan_samples(Index batch_size, const Samples& x, const Sampl
   PaddedMatrix& rows_x = make(batch_size, d);
   PaddedMatrix& rows_y = make(batch_size, d);
   plan_.gather = {gather_rows(rows_x, x), gather_rows(rows_y, y)};
-  Phase phase;
+  Jobs phase;
   std::vector<const PaddedMatrix*> transposed;
   for (const PaddedMatrix& weights : weights_) {
     PaddedMatrix& columns = make(weights.columns(), weights.rows());
@@ -196,41 +196,10 @@ void BatchGradient::plan_samples(Index batch_size, const Samples& x, const Sampl
 
 double BatchGradient::Plan::work() const {
   double sum = 0;
-  for (const Phase& phase : phases) {
+  for (const Jobs& phase : phases) {
     for (const RowJob& job : phase) sum += job.work();
   }
   return sum;
-}
-
-// The rank's share of every job, so that all ranks have as much to do.
-void BatchGradient::run(const Phase& phase, const Team& team, unsigned rank, RowWorker& worker) {
-  double total = 0;
-  for (const RowJob& job : phase) total += job.work();
-  const double begin = total * rank / team.size(), end = total * (rank + 1) / team.size();
-  double before = 0;
-  for (const RowJob& job : phase) {
-    const double work = job.work();
-    job.run(job.row_at((begin - before) / work), job.row_at((end - before) / work), worker);
-    before += work;
-  }
-}
-
-void BatchGradient::gather(const Team& team, unsigned rank, RowWorker& worker) const {
-  run(plan_.gather, team, rank, worker);
-}
-
-Prefetch BatchGradient::prefetch(const Team& team, unsigned rank, const BatchRows& batch) const {
-  if (plan_.gather.empty()) return {};
-  const Index size = plan_.gather[0].to->rows();
-  return {*plan_.gather[0].samples, *plan_.gather[1].samples, batch, size * rank / team.size(),
-          size * (rank + 1) / team.size()};
-}
-
-void BatchGradient::compute(Team& team, unsigned rank, RowWorker& worker) const {
-  for (const Phase& phase : plan_.phases) {
-    run(phase, team, rank, worker);
-    team.meet();
-  }
 }
 
 }  // namespace jepa_ode

@@ -215,4 +215,23 @@ void RowJob::run(Index begin, Index end, RowWorker& worker) const {
   }
 }
 
+std::vector<std::vector<RowTask>> row_tasks(const std::vector<RowJob>& jobs, unsigned ranks) {
+  double total = 0;
+  for (const RowJob& job : jobs) total += job.work();
+  std::vector<std::vector<RowTask>> parts(ranks);
+  for (unsigned rank = 0; rank < ranks; ++rank) {
+    const double begin = total * rank / ranks, end = total * (rank + 1) / ranks;
+    double before = 0;
+    for (const RowJob& job : jobs) {
+      const double work = job.work();
+      const Index first = job.row_at((begin - before) / work), last = job.row_at((end - before) / work);
+      const Index middle = (first + last) / 4 * 2;  // halves, so that others can help
+      if (first < middle) parts[rank].push_back({&job, first, middle});
+      if (std::max(first, middle) < last) parts[rank].push_back({&job, std::max(first, middle), last});
+      before += work;
+    }
+  }
+  return parts;
+}
+
 }  // namespace jepa_ode

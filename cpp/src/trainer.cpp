@@ -1,9 +1,14 @@
 #include "jepa_ode/trainer.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstddef>
+#include <deque>
 #include <limits>
+#include <utility>
+
+#include "jepa_ode/team.hpp"
 
 namespace jepa_ode {
 
@@ -116,68 +121,75 @@ std::int64_t Trainer::advance(const double* rates, std::int64_t count, const dou
                               const std::int64_t* rows, Interrupt& interrupt) {
   x_.data = x;
   y_.data = y;
-  BatchGradient& gradient = gradient_.front();
-  const double most = gradient.work() / (least_work * static_cast<double>(gradient.phases()));
-  const unsigned threads = most < settings_.threads ? std::max(1u, static_cast<unsigned>(most)) : settings_.threads;
+  const BatchGradient& gradient = gradient_.front();
+  const double most = gradient.work() / (least_work * static_cast<double>(gradient.phases().size()));
+  const unsigned ranks = most < settings_.threads ? std::max(1u, static_cast<unsigned>(most)) : settings_.threads;
 
-  Team team;
-  std::int64_t done = 0;
-  bool stopping = false;
-  finite_.store(true, std::memory_order_relaxed);
-  team.run(threads, [&](unsigned rank) noexcept {
+  Phase<RowTask> gather(row_tasks(gradient.gather(), ranks));
+  std::deque<Phase<RowTask>> phases;
+  for (const BatchGradient::Jobs& jobs : gradient.phases()) phases.emplace_back(row_tasks(jobs, ranks));
+  std::vector<std::vector<UpdateTask>> updates(ranks);
+  for (Index l = 0; l <= depth_; ++l) {
+    const Index size = weights_[at(l)].rows();
+    for (unsigned rank = 0; rank < ranks; ++rank)
+      updates[rank].push_back({l, size * rank / ranks, size * (rank + 1) / ranks});
+  }
+  Phase<UpdateTask> update_all(std::move(updates));
+
+  // Ranks may be at different phases, where one is behind; so what ends the loop names its step.
+  std::atomic<std::int64_t> end{count};
+  run_team(ranks, [&](unsigned rank) noexcept {
+    const auto share = [&](Index size, unsigned of) { return size * of / ranks; };
     RowWorker worker{{rows, 0}, {}, interrupt};
-    gradient.gather(team, rank, worker);
-    team.meet();
-    for (std::int64_t k = 0; k < count; ++k) {
-      const bool last = k + 1 == count;
+    const auto do_rows = [&](const RowTask& task) { task.job->run(task.begin, task.end, worker); };
+    gather.run(rank, 0, do_rows);
+    for (std::int64_t k = 0; k < end.load(std::memory_order_relaxed) && !interrupt.stop(); ++k) {
+      const bool more = k + 1 < count;
       worker.batch.first = (k + 1) * batch_size_;
-      worker.prefetch = last ? Prefetch{} : gradient.prefetch(team, rank, worker.batch);
-      gradient.compute(team, rank, worker);
-      update(rank, team.size(), rates[k], steps_ + k + 1);
-      if (!last) gradient.gather(team, rank, worker);
-      if (rank == 0) stopping = interrupt.stop();
-      team.meet();
-      if (stopping || !finite_.load(std::memory_order_relaxed)) break;
-      if (rank == 0) ++done;
+      worker.prefetch = {};
+      if (more && x) worker.prefetch = {x_, y_, worker.batch, share(batch_size_, rank), share(batch_size_, rank + 1)};
+      for (Phase<RowTask>& phase : phases) phase.run(rank, k, do_rows);
+      update_all.run(rank, k, [&](const UpdateTask& task) {
+        if (!update(task, rates[k], steps_ + k + 1)) end.store(k, std::memory_order_relaxed);
+      });
+      if (more) gather.run(rank, k + 1, do_rows);
     }
   });
-  steps_ += done;
   interrupt.throw_if_stopped();
+  const std::int64_t done = end.load(std::memory_order_relaxed);
+  steps_ += done;
   return done;
 }
 
-void Trainer::update(unsigned rank, unsigned ranks, double rate, std::int64_t step) {
+bool Trainer::update(const UpdateTask& task, double rate, std::int64_t step) {
+  const Index l = task.layer;
+  const bool decoupled = settings_.optimizer == Optimizer::adamw;
   StepConstants constants{};
+  constants.rate = l == depth_ ? rate * settings_.predictor_rate : rate;
+  constants.decay = decoupled ? 0.0 : terms_.weight_decay;
+  constants.factor = decoupled ? 1 - constants.rate * terms_.weight_decay : 1.0;
   constants.momentum = settings_.momentum;
   constants.beta1 = settings_.beta1;
   constants.beta2 = settings_.beta2;
   constants.eps = settings_.adam_eps;
   constants.bias1 = 1 - std::pow(settings_.beta1, static_cast<double>(step));
   constants.root_bias2 = std::sqrt(1 - std::pow(settings_.beta2, static_cast<double>(step)));
-  const bool decoupled = settings_.optimizer == Optimizer::adamw;
-  constants.decay = decoupled ? 0.0 : terms_.weight_decay;
 
+  PaddedMatrix& weights = weights_[at(l)];
+  const PaddedMatrix& descent = gradient_.front().descent()[at(l)];
   bool finite = true;
-  for (Index l = 0; l <= depth_; ++l) {
-    PaddedMatrix& weights = weights_[at(l)];
-    const PaddedMatrix& descent = gradient_.front().descent()[at(l)];
-    constants.rate = l == depth_ ? rate * settings_.predictor_rate : rate;
-    constants.factor = decoupled ? 1 - constants.rate * terms_.weight_decay : 1.0;
-    const bool averages = terms_.has_target_network() && l < depth_;
-    const Index begin = weights.rows() * rank / ranks, end = weights.rows() * (rank + 1) / ranks;
-    for (Index i = begin; i < end; ++i) {
-      double* w = weights.row(i);
-      double* first = first_.empty() ? nullptr : first_[at(l)].row(i);
-      double* second = second_.empty() ? nullptr : second_[at(l)].row(i);
-      finite &= update_row(settings_.optimizer, constants, weights.columns(), descent.row(i), w, first, second);
-      if (averages) {
-        double* b = weights_[at(depth_ + 1 + l)].row(i);
-        const double share = rate / terms_.ema_time;
-        for (Index j = 0; j < weights.columns(); ++j) b[j] += share * (w[j] - b[j]);
-      }
+  for (Index i = task.begin; i < task.end; ++i) {
+    double* w = weights.row(i);
+    double* first = first_.empty() ? nullptr : first_[at(l)].row(i);
+    double* second = second_.empty() ? nullptr : second_[at(l)].row(i);
+    finite &= update_row(settings_.optimizer, constants, weights.columns(), descent.row(i), w, first, second);
+    if (terms_.has_target_network() && l < depth_) {
+      double* b = weights_[at(depth_ + 1 + l)].row(i);
+      const double share = rate / terms_.ema_time;
+      for (Index j = 0; j < weights.columns(); ++j) b[j] += share * (w[j] - b[j]);
     }
   }
-  if (!finite) finite_.store(false, std::memory_order_relaxed);
+  return finite;
 }
 
 }  // namespace jepa_ode

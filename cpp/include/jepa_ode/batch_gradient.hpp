@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "jepa_ode/row_job.hpp"
-#include "jepa_ode/team.hpp"
 
 namespace jepa_ode {
 
@@ -24,24 +23,20 @@ class BatchGradient {
   // On the population; its moments are copied.
   BatchGradient(const FlowTerms& terms, const std::vector<PaddedMatrix>& weights, Index depth, const Moments& moments);
 
-  // By all ranks of a team: copies the samples of the worker's batch, and returns before the others are done; then,
-  // once they have met, fills descent() with minus the gradient, weight decay not included.
-  void gather(const Team& team, unsigned rank, RowWorker& worker) const;
-  void compute(Team& team, unsigned rank, RowWorker& worker) const;
-
-  // For a worker's time in compute().
-  Prefetch prefetch(const Team& team, unsigned rank, const BatchRows& batch) const;
+  // What fills descent() with minus the gradient, weight decay not included, for ranks to share: first the copies of
+  // the batch's samples, which may be made while the weights still change, then the phases.
+  using Jobs = std::vector<RowJob>;
+  const Jobs& gather() const { return plan_.gather; }
+  const std::vector<Jobs>& phases() const { return plan_.phases; }
 
   const std::vector<PaddedMatrix>& descent() const { return descent_; }  // for W^1 .. W^L, V
   double work() const { return plan_.work(); }                           // of one call, in floating-point operations
-  std::size_t phases() const { return plan_.phases.size(); }
 
  private:
-  using Phase = std::vector<RowJob>;  // which do not depend on each other
   struct Plan {
     std::deque<PaddedMatrix> storage;  // what the phases pass on, in places that stay
-    Phase gather;
-    std::vector<Phase> phases;
+    Jobs gather;
+    std::vector<Jobs> phases;
 
     double work() const;
   };
@@ -51,9 +46,8 @@ class BatchGradient {
   const PaddedMatrix& target_layer(Index l) const { return layer(depth_ + 1 + l); }
   PaddedMatrix& make(Index rows, Index columns) { return plan_.storage.emplace_back(rows, columns); }
 
-  void plan_from_moments(const PaddedMatrix& xx, const PaddedMatrix& yx, const PaddedMatrix* yy, Phase moments = {},
-                         Phase mirrors = {});
-  static void run(const Phase& phase, const Team& team, unsigned rank, RowWorker& worker);
+  void plan_from_moments(const PaddedMatrix& xx, const PaddedMatrix& yx, const PaddedMatrix* yy, Jobs moments = {},
+                         Jobs mirrors = {});
   void plan_moments(Index batch_size, const Samples& x, const Samples& y);
   void plan_samples(Index batch_size, const Samples& x, const Samples& y);
 

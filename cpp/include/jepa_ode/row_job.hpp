@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "jepa_ode/linear_network.hpp"
 #include "jepa_ode/parallel.hpp"
@@ -95,5 +96,14 @@ struct RowJob {
   Index row_at(double share) const;  // rows [0, row_at(share)) are about this share of the work
   void run(Index begin, Index end, RowWorker& worker) const;
 };
+
+// Rows of a job, for a rank to do at a time.
+struct RowTask {
+  const RowJob* job;
+  Index begin, end;
+};
+
+// Jobs that do not depend on each other, cut so that all ranks have as much to do.
+std::vector<std::vector<RowTask>> row_tasks(const std::vector<RowJob>& jobs, unsigned ranks);
 
 }  // namespace jepa_ode

@@ -1,14 +1,12 @@
 // Training of a linear network in steps: gradient descent and its relatives, on batches of samples or the population.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <vector>
 
 #include "jepa_ode/batch_gradient.hpp"
 #include "jepa_ode/linear_network.hpp"
 #include "jepa_ode/parallel.hpp"
-#include "jepa_ode/team.hpp"
 
 namespace jepa_ode {
 
@@ -50,7 +48,11 @@ class Trainer {
  private:
   Trainer(const NetworkShape& shape, const FlowTerms& terms, const TrainerSettings& settings);
 
-  void update(unsigned rank, unsigned ranks, double rate, std::int64_t step);  // counted from 1
+  // Rows of W^l (of V for l = L) to update.
+  struct UpdateTask {
+    Index layer, begin, end;
+  };
+  bool update(const UpdateTask& task, double rate, std::int64_t step);  // whether they stay finite; steps from 1
 
   FlowTerms terms_;
   TrainerSettings settings_;
@@ -61,7 +63,6 @@ class Trainer {
   Samples x_, y_;
   std::vector<BatchGradient> gradient_;  // one; built after the weights that it borrows
   std::int64_t steps_ = 0;
-  std::atomic<bool> finite_{true};
 };
 
 }  // namespace jepa_ode
