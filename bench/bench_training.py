@@ -1,8 +1,8 @@
 """What does a step of training a whole network cost, beside the same loop in PyTorch?
 
-Square layers of width d, depth 3, SGD in double precision on 100 batches that were drawn before, the same rows for all, in three
-epochs; or gradient descent on the population's covariances. PyTorch: parameters, autograd, ``torch.optim.SGD``, on one thread
-and on two. The answers are the weights after 100 steps, which must agree to 1e-10 before anything is timed; what is timed is
+Square layers of width d, depth 3, SGD in double precision on 100 batches that were drawn before, the same rows for all, in
+three epochs; or gradient descent on the population's covariances. PyTorch: parameters, autograd, ``torch.optim.SGD``, on one
+thread and on two. The answers are the weights after 100 steps, which must agree to 1e-10 before anything is timed; what is timed is
 the whole call, with its setting up. A NumPy loop with the gradient by hand runs too; it is all there is where PyTorch is not
 installed.
 """
