@@ -2,9 +2,9 @@
 
 Square layers of width d, depth 3, SGD in double precision on 100 batches that were drawn before, the same rows for all, in
 three epochs; or gradient descent on the population's covariances. PyTorch: parameters, autograd, ``torch.optim.SGD``, on one
-thread and on two. The answers are the weights after 100 steps, which must agree to 1e-10 before anything is timed; what is timed is
-the whole call, with its setting up. A NumPy loop with the gradient by hand runs too; it is all there is where PyTorch is not
-installed.
+thread and on two. The answers are the weights after 100 steps, which must agree to 1e-10 before anything is timed; what is
+timed is the whole call, with its setting up. A NumPy loop with the gradient by hand runs too; it is all there is where
+PyTorch is not installed.
 """
 
 from __future__ import annotations
