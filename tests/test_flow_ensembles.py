@@ -80,13 +80,13 @@ def test_progress_is_that_of_all(networks):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_exception_of_an_observable_reaches_the_caller_from_any_thread(networks, threads):
-    class Unseen(Exception):
+    class UnseenError(Exception):
         pass
 
     def look(net):
-        raise Unseen(net.depth)
+        raise UnseenError(net.depth)
 
-    with pytest.raises(Unseen):
+    with pytest.raises(UnseenError):
         jo.gradient_flows(networks, random_cov(4, 0), "jepa", t=[0, 5, 9], observe={"x": look}, threads=threads)
     assert all(flow.success for flow in jo.gradient_flows(networks, random_cov(4, 0), "jepa", t=[1.0], threads=2))
 

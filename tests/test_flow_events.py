@@ -58,7 +58,7 @@ def test_the_response_at_a_crossing_is_the_level(seed, name, part):
 
 
 def test_levels_at_the_start_and_out_of_reach():
-    spec, cov, basis = aligned_data(3, rotated=False)
+    _, cov, basis = aligned_data(3, rotated=False)
     flow = jo.gradient_flow(
         jo.LinearNetwork.balanced(3, 2, 0.1), cov, "jepa", t=[1e3], features=along(basis), levels=[0.05, 2.0, 0.11]
     )

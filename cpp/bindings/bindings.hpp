@@ -57,5 +57,6 @@ void bind_master_curve(py::module_& module);
 void bind_feature_solver(py::module_& module);
 void bind_layer_solver(py::module_& module);
 void bind_linear_network(py::module_& module);
+void bind_trainer(py::module_& module);
 
 }  // namespace jepa_ode::bindings

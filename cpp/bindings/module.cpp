@@ -28,4 +28,5 @@ PYBIND11_MODULE(engine, module, pybind11::mod_gil_used()) {
   bind_feature_solver(module);
   bind_layer_solver(module);
   bind_linear_network(module);
+  bind_trainer(module);
 }

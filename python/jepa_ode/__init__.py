@@ -20,7 +20,7 @@ array([0, 1, 2])
 array([2, 1, 0])
 
 Where things are: `Covariances` and `Spectrum` hold the data's side, `JEPA` and `MAE` the objective's; `solve`,
-`fixed_point`, `critical_time` and `time_to_reach` the theory; `LinearNetwork` and `gradient_flow` the network itself;
+`fixed_point`, `critical_time` and `time_to_reach` the theory; `LinearNetwork`, `gradient_flow` and `train` the network itself;
 `learning_order`, `overlap`, `order_correlation` and `compare_with_flow` what to make of them. `jepa_ode.views` and
 `jepa_ode.models` make pairs, `jepa_ode.plot` draws.
 """
@@ -51,6 +51,7 @@ if _TYPE_CHECKING:
     from .network import LinearNetwork
     from .sensitivity import Sensitivity
     from .stability import FixedPoints, fixed_points, weight_decay_threshold
+    from .training import Training, train
 
 Status = engine.Status
 
@@ -73,6 +74,7 @@ __all__ = [
     "StaticModel",
     "Status",
     "TheoryCheck",
+    "Training",
     "__version__",
     "build_info",
     "compare_with_flow",
@@ -92,6 +94,7 @@ __all__ = [
     "report",
     "solve",
     "time_to_reach",
+    "train",
     "views",
     "weight_decay_threshold",
 ]
@@ -112,6 +115,7 @@ _LAZY = {
     "network": ("LinearNetwork",),
     "observables": (),
     "sensitivity": ("Sensitivity",),
+    "training": ("Training", "train"),
 }
 _HOME = {name: module for module, names in _LAZY.items() for name in names}
 

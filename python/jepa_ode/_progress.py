@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-__all__ = ["StageProgress"]
+__all__ = ["StageProgress", "progress_callback"]
 
 
 class StageProgress:
@@ -62,3 +64,28 @@ class StageProgress:
     ) -> None:
         """End the stage on show, whatever happened."""
         self.close()
+
+
+@contextmanager
+def progress_callback(progress: Any, what: str) -> Iterator[Callable[[float], object] | None]:
+    """Yield what to call with the part done, None where nobody asked; it is told of the end by itself."""
+    if callable(progress):
+        yield progress
+        progress(1.0)
+        return
+    if not isinstance(progress, bool):
+        raise TypeError(f"progress must be True, False or a callable, got {progress!r}")
+    if not progress:
+        yield None
+        return
+    try:
+        from tqdm.auto import tqdm
+    except ImportError as error:
+        raise ImportError('progress=True needs tqdm: pip install "jepa-ode[progress]"') from error
+    with tqdm(total=100, unit="%", bar_format=what + " {l_bar}{bar}| {elapsed}") as bar:
+
+        def show(part: float) -> None:
+            bar.update(100 * part - bar.n)
+
+        yield show
+        show(1.0)

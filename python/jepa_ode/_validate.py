@@ -153,3 +153,17 @@ def available_cpus() -> int:
 def as_threads(threads: Any) -> int:
     """Return the number of threads; None means every CPU that the process may use."""
     return available_cpus() if threads is None else as_index("threads", threads, minimum=1)
+
+
+def as_flag(name: str, value: Any) -> bool:
+    """Return True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def as_generator(rng: int | np.random.Generator) -> np.random.Generator:
+    """Return the source of random numbers; a whole number is a seed."""
+    if isinstance(rng, np.random.Generator):
+        return rng
+    return np.random.default_rng(as_index("rng", rng))

@@ -17,13 +17,13 @@ from .objectives import MAE, Objective
 from .solve import solve
 from .spectrum import Spectrum
 
-__all__ = ["AlignedFlow", "NotAligned", "align"]
+__all__ = ["AlignedFlow", "NotAlignedError", "align"]
 
-# Rounding, in units of the largest entry. A start that departs from alignment by more is integrated.
-_ROUNDING = 1e-11
+# Rounding of the common basis, where eigenvalues are close, in units of the largest entry.
+_ROUNDING = 1e-10
 
 
-class NotAligned(ValueError):
+class NotAlignedError(ValueError):
     """The flow does not reduce to the scalar equations; the message says why."""
 
 
@@ -88,13 +88,13 @@ def align(net: LinearNetwork, objective: Objective, xx: FloatArray, yx: FloatArr
 
     Raises
     ------
-    NotAligned
+    NotAlignedError
         Where it does not reduce to them, or by more than rounding.
     """
     if not objective.is_plain:
-        raise NotAligned(f"{objective!r} is not plain: no option has a closed form")
+        raise NotAlignedError(f"{objective!r} is not plain: no option has a closed form")
     if np.abs(yx - yx.T).max() > _ROUNDING * np.abs(yx).max():
-        raise NotAligned("Syx is not symmetric")
+        raise NotAlignedError("Syx is not symmetric")
     basis = _common_basis((xx, yx, net.encoder[0].T @ net.encoder[0]))
     sigma2, lam = (np.einsum("di,de,ei->i", basis, S, basis) for S in (xx, yx))
 
@@ -102,26 +102,26 @@ def align(net: LinearNetwork, objective: Objective, xx: FloatArray, yx: FloatArr
     image = net.encoder[0] @ basis
     u = np.linalg.norm(image, axis=0)
     moves = u > _ROUNDING * u.max()
-    if net.depth == 1 and isinstance(objective, MAE) and (lam[~moves] > 0).any():
-        raise NotAligned("at depth 1 features of MAE grow exponentially, those that start at rounding too")
+    if isinstance(objective, MAE) and (lam[~moves] > 0).any():
+        raise NotAlignedError("MAE's features grow exponentially out of rounding where a narrow start leaves them out")
     basis, sigma2, lam, u, image = basis[:, moves], sigma2[moves], lam[moves], u[moves], image[:, moves]
     frames: list[FloatArray] = []
     for layer, above in enumerate((*net.encoder[1:], net.predictor), start=1):
         frame = image / np.linalg.norm(image, axis=0)
         if np.abs(frame.T @ frame - np.eye(u.size)).max(initial=0.0) > _ROUNDING:
-            raise NotAligned(f"the images of the features in layer {layer} are not orthogonal")
+            raise NotAlignedError(f"the images of the features in layer {layer} are not orthogonal")
         frames.append(frame)
         image = above @ frame
         sizes = np.linalg.norm(image, axis=0)
         if (np.abs(sizes - u) > _ROUNDING * u).any():
-            raise NotAligned("the start is not balanced")
+            raise NotAlignedError("the start is not balanced")
         stray = np.linalg.norm(above) ** 2 - np.sum(u**2)
         if abs(stray) > _ROUNDING * np.sum(u**2) * max(above.shape):
-            raise NotAligned("a layer has weights where no feature arrives")
+            raise NotAlignedError("a layer has weights where no feature arrives")
     outputs = image / u
     wanted = basis if isinstance(objective, MAE) else frames[-1]
     if outputs.shape != wanted.shape or np.abs(outputs - wanted).max(initial=0.0) > _ROUNDING:
-        raise NotAligned("the predictor is not aligned with the encoder")
+        raise NotAlignedError("the predictor is not aligned with the encoder")
     return AlignedFlow(
         objective,
         net.depth,
@@ -145,5 +145,5 @@ def _common_basis(matrices: tuple[FloatArray, ...]) -> FloatArray:
     for S, size in zip(matrices, sizes, strict=True):
         turned = basis.T @ S @ basis
         if np.abs(turned - np.diag(np.diagonal(turned))).max() > _ROUNDING * size * len(basis):
-            raise NotAligned("Sxx, Syx and the first layer have no common directions: features couple")
+            raise NotAlignedError("Sxx, Syx and the first layer have no common directions: features couple")
     return np.asarray(basis)

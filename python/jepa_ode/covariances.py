@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ._frozen import FrozenArrays, read_only
-from ._validate import FloatArray, as_float_array, as_index, as_non_negative, require_finite
+from ._validate import FloatArray, as_flag, as_float_array, as_index, as_non_negative, require_finite
 from .diagnostic import diagnose
 from .eigenproblem import solve_eigenproblem
 from .moments import BLOCK_ENTRIES, Moments, as_pairs
@@ -88,7 +88,7 @@ class Covariances(FrozenArrays):
             values["Syy"] = _as_symmetric("Syy", _as_square("Syy", self.Syy, len(Sxx)))
         if self.moments is None:  # those of samples are positive semi-definite as they are made
             for name in values.keys() - {"Syx"}:
-                _require_semi_definite(name, values[name])
+                require_semi_definite(name, values[name])
         for name in ("mean_x", "mean_y"):
             mean = getattr(self, name)
             if mean is not None:
@@ -316,9 +316,9 @@ class CovarianceEstimator:
     """
 
     def __init__(self, *, center: bool = True, shrinkage: Shrinkage = None, exchangeable: bool = False) -> None:
-        self.center = _as_flag("center", center)
+        self.center = as_flag("center", center)
         self.shrinkage = as_shrinkage(shrinkage)
-        self.exchangeable = _as_flag("exchangeable", exchangeable)
+        self.exchangeable = as_flag("exchangeable", exchangeable)
         self._moments: Moments | None = None
         self._subsample: Subsample | None = None
         # Rows of small batches, kept until they make a block: a merge costs as much as some hundred
@@ -439,12 +439,6 @@ class CovarianceEstimator:
         )
 
 
-def _as_flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
-    return bool(value)
-
-
 def _as_square(name: str, value: Any, d: int | None = None) -> FloatArray:
     array = require_finite(name, as_float_array(name, value, ndim=2))
     if array.shape != (len(array), len(array)) or len(array) == 0:
@@ -465,7 +459,8 @@ def _as_symmetric(name: str, array: FloatArray) -> FloatArray:
     return array / 2 + array.T / 2  # halves first: sums of the largest numbers overflow
 
 
-def _require_semi_definite(name: str, array: FloatArray) -> None:
+def require_semi_definite(name: str, array: FloatArray) -> None:
+    """Raise ValueError unless the symmetric ``array`` may be a covariance."""
     largest = np.abs(array).max()
     if largest == 0:
         return

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from ._core import engine
 from ._frozen import FrozenArrays
+from ._progress import progress_callback
 from ._validate import FloatArray, as_threads
 from .flow_problem import FlowProblem, unpack
 from .network import LinearNetwork
@@ -421,7 +421,7 @@ def gradient_flows(
     ]
     aligned = [problem.aligned() for problem in problems]
     runs = [problem.run() for problem, equations in zip(problems, aligned, strict=True) if equations is None]
-    with _progress_callback(progress) as callback:
+    with progress_callback(progress, "gradient flow") as callback:
         observed = iter(engine.run_flows(runs, threads, callback))
     return [
         Flow(**(problem.integrated(next(observed)) if equations is None else problem.solved(equations)))
@@ -436,28 +436,3 @@ def _one_each(name: str, value: Any, count: int) -> Sequence[Any]:
     if len(value) != count:
         raise ValueError(f"{name} must be one for all networks or {count} of them, one each; got {len(value)}")
     return value
-
-
-@contextmanager
-def _progress_callback(progress: Any) -> Iterator[Callable[[float], object] | None]:
-    """Yield what the engine calls with the part done."""
-    if callable(progress):
-        yield progress
-        progress(1.0)
-        return
-    if not isinstance(progress, bool):
-        raise TypeError(f"progress must be True, False or a callable, got {progress!r}")
-    if not progress:
-        yield None
-        return
-    try:
-        from tqdm.auto import tqdm
-    except ImportError as error:
-        raise ImportError('progress=True needs tqdm: pip install "jepa-ode[progress]"') from error
-    with tqdm(total=100, unit="%", bar_format="gradient flow {l_bar}{bar}| {elapsed}") as bar:
-
-        def show(fraction: float) -> None:
-            bar.update(100 * fraction - bar.n)
-
-        yield show
-        show(1.0)

@@ -21,7 +21,7 @@ from ._validate import (
     as_times,
     require_finite,
 )
-from .aligned import AlignedFlow, NotAligned, align
+from .aligned import AlignedFlow, NotAlignedError, align
 from .network import LinearNetwork, as_directions
 from .objectives import JEPA, Objective, as_objective
 from .observables import Record, as_observables
@@ -104,7 +104,7 @@ class FlowProblem:
         record = Record(as_observables(observe, xx, predictor_rate), times.size)
         if features is None:
             features = cov.spectrum()
-        directions = as_directions(_duals(features), d)
+        directions = as_directions(duals_of(features), d)
         coordinates = as_choice("coordinates", coordinates, _COORDINATES)
         if levels is not None:
             levels = as_per_feature("levels", levels, directions.shape[1])
@@ -162,13 +162,13 @@ class FlowProblem:
             return None
         try:
             if self.levels is not None or self.stop_when is not None or self.plateau_tol is not None:
-                raise NotAligned("levels, stop_when and plateau_tol watch the steps of an integration")
+                raise NotAlignedError("levels, stop_when and plateau_tol watch the steps of an integration")
             if self.fields["predictor_rate"] != 1:
-                raise NotAligned("a predictor_rate other than 1 has no closed form")
+                raise NotAlignedError("a predictor_rate other than 1 has no closed form")
             if self.fields["coordinates"] != "data":
-                raise NotAligned("coordinates are those of an integration")
+                raise NotAlignedError("coordinates are those of an integration")
             return align(self.net, self.objective, self.xx, self.yx)
-        except NotAligned as reason:
+        except NotAlignedError as reason:
             raise ValueError(f'method="exact" does not apply: {reason}; method="auto" integrates') from None
 
     def solved(self, aligned: AlignedFlow) -> dict[str, Any]:
@@ -360,14 +360,15 @@ def unpack(weights: FloatArray, like: LinearNetwork) -> LinearNetwork:
 # --- arguments ----------------------------------------------------------------------------------------------------------
 
 
-def moments(cov: Any, name: str, d: int | None = None) -> FloatArray:
+def moments(cov: Any, name: str, d: int | None = None, argument: str = "cov") -> FloatArray:
     """Return the covariance of this name as a finite array [d, d]."""
     if not hasattr(cov, name):
-        raise TypeError(f"cov must be a Covariances with {name}, got {type(cov).__name__}")
-    matrix = require_finite(f"cov.{name}", as_float_array(f"cov.{name}", getattr(cov, name), ndim=2))
+        raise TypeError(f"{argument} must be a Covariances with {name}, got {type(cov).__name__}")
+    full = f"{argument}.{name}"
+    matrix = require_finite(full, as_float_array(full, getattr(cov, name), ndim=2))
     d = len(matrix) if d is None else d
     if matrix.shape != (d, d):
-        raise ValueError(f"cov.{name} must have shape ({d}, {d}) for a network of input width {d}, got {matrix.shape}")
+        raise ValueError(f"{full} must have shape ({d}, {d}) for a network of input width {d}, got {matrix.shape}")
     return matrix
 
 
@@ -391,7 +392,8 @@ def _as_flow_times(t: Any) -> FloatArray:
     return require_finite("t", as_times(t, 1))
 
 
-def _duals(features: Any) -> Any:
+def duals_of(features: Any) -> Any:
+    """Return the dual directions of a spectrum that has them."""
     duals = getattr(features, "duals", None)
     if duals is None:
         raise ValueError(

@@ -125,7 +125,7 @@ class StaticModel(FrozenArrays):
         generator = np.random.default_rng(rng)
         d, latents = self.mixing.shape
         shared = generator.standard_normal((n, latents)) @ self.mixing.T
-        root = _square_root(np.asarray(self.noise))
+        root = square_root(np.asarray(self.noise))
         views = []
         for _ in range(2):
             view = shared + generator.standard_normal((n, d)) @ root.T
@@ -300,7 +300,7 @@ def _as_frame(rotation: Any, n: int) -> FloatArray:
     return frame
 
 
-def _square_root(matrix: FloatArray) -> FloatArray:
+def square_root(matrix: FloatArray) -> FloatArray:
     """Return R with ``R R^T = matrix`` for a symmetric positive semi-definite matrix."""
     values, vectors = np.linalg.eigh(matrix)
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))

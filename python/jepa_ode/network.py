@@ -15,6 +15,7 @@ from ._validate import (
     as_choice,
     as_eps,
     as_float_array,
+    as_generator,
     as_index,
     as_per_feature,
     as_positive,
@@ -162,7 +163,7 @@ class LinearNetwork:
         """
         d = as_index("d", d, minimum=1)
         depth = as_index("depth", depth, minimum=1)
-        generator = _as_generator(rng)
+        generator = as_generator(rng)
         frame = np.eye(d) if basis is None else _as_basis(basis, d)
         k = frame.shape[1]
         a = as_eps(eps, k) ** (1 / depth)
@@ -225,7 +226,7 @@ class LinearNetwork:
         d = as_index("d", d, minimum=1)
         depth = as_index("depth", depth, minimum=1)
         scale = as_positive("scale", scale)
-        generator = _as_generator(rng)
+        generator = as_generator(rng)
         sizes = [d, *_as_widths(widths, d, depth)]
         outputs = d if as_choice("objective", objective, ("jepa", "mae")) == "mae" else sizes[-1]
 
@@ -360,12 +361,6 @@ def _as_widths(widths: int | Sequence[int] | None, d: int, depth: int, minimum: 
     if len(widths) != depth:
         raise ValueError(f"widths must be one width or {depth} of them, one per layer, got {len(widths)}")
     return [as_index(f"widths[{k}]", width, minimum=minimum) for k, width in enumerate(widths)]
-
-
-def _as_generator(rng: int | np.random.Generator) -> np.random.Generator:
-    if isinstance(rng, np.random.Generator):
-        return rng
-    return np.random.default_rng(as_index("rng", rng))
 
 
 def _random_orthonormal(rows: int, k: int, generator: np.random.Generator) -> FloatArray:

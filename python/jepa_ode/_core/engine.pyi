@@ -6,6 +6,25 @@ import typing
 import numpy
 import numpy.typing
 
+class FlowRun:
+    def __init__(
+        self,
+        network: NetworkFlow,
+        state: numpy.typing.NDArray[numpy.float64],
+        times: numpy.typing.NDArray[numpy.float64],
+        directions: numpy.typing.NDArray[numpy.float64],
+        method: str,
+        rtol: float,
+        atol: float,
+        max_steps: int,
+        keep_weights: bool,
+        visit: object,
+        levels: numpy.typing.NDArray[numpy.float64] | None,
+        stop_when_crossed: bool,
+        rest: float,
+        plateau: float,
+    ) -> None: ...
+
 class NetworkFlow:
     def __init__(
         self,
@@ -22,28 +41,54 @@ class NetworkFlow:
         coupling: numpy.typing.NDArray[numpy.float64] | None = None,
         rho: numpy.typing.NDArray[numpy.float64] | None = None,
     ) -> None: ...
-    def integrate(
-        self,
-        state: numpy.typing.NDArray[numpy.float64],
-        times: numpy.typing.NDArray[numpy.float64],
-        directions: numpy.typing.NDArray[numpy.float64],
-        method: str,
-        rtol: float,
-        atol: float,
-        max_steps: int,
-        keep_weights: bool,
-        visit: object = None,
-        progress: object = None,
-    ) -> ObservedFlow: ...
     def loss(self, state: numpy.typing.NDArray[numpy.float64]) -> float: ...
     def velocity(self, state: numpy.typing.NDArray[numpy.float64]) -> numpy.typing.NDArray[numpy.float64]: ...
+
+class NetworkTrainer:
+    def __init__(
+        self,
+        widths: list[int],
+        outputs: int,
+        objective: int,
+        stop_gradient: bool,
+        ema_time: float,
+        weight_decay: float,
+        optimizer: str,
+        momentum: float,
+        betas: tuple[float, float],
+        adam_eps: float,
+        predictor_rate: float,
+        threads: int,
+        batch_size: int | None = None,
+        sxx: numpy.typing.NDArray[numpy.float64] | None = None,
+        syx: numpy.typing.NDArray[numpy.float64] | None = None,
+        syy: numpy.typing.NDArray[numpy.float64] | None = None,
+    ) -> None: ...
+    def advance(
+        self,
+        rates: numpy.typing.NDArray[numpy.float64],
+        x: numpy.typing.NDArray[numpy.float64] | None = None,
+        y: numpy.typing.NDArray[numpy.float64] | None = None,
+        rows: numpy.typing.NDArray[numpy.int64] | None = None,
+    ) -> int: ...
+    def set_state(self, state: numpy.typing.NDArray[numpy.float64]) -> None: ...
+    @property
+    def state(self) -> numpy.typing.NDArray[numpy.float64]: ...
+    @property
+    def work(self) -> float: ...
 
 class ObservedFlow:
     def __init__(self, made_by_the_engine_alone: typing.Never) -> None: ...
     @property
+    def crossings(self) -> numpy.typing.NDArray[numpy.float64] | None: ...
+    @property
+    def final_weights(self) -> numpy.typing.NDArray[numpy.float64]: ...
+    @property
     def loss(self) -> numpy.typing.NDArray[numpy.float64] | None: ...
     @property
     def nfev(self) -> int: ...
+    @property
+    def plateaus(self) -> list[typing.Annotated[list[float], "FixedSize(2)"]]: ...
     @property
     def reached(self) -> int: ...
     @property
@@ -57,6 +102,8 @@ class ObservedFlow:
     @property
     def steps(self) -> int: ...
     @property
+    def time(self) -> float: ...
+    @property
     def weights(self) -> numpy.typing.NDArray[numpy.float64] | None: ...
 
 class Status(enum.IntEnum):
@@ -64,6 +111,7 @@ class Status(enum.IntEnum):
     MAX_STEPS = 1
     STEP_TOO_SMALL = 2
     NOT_FINITE = 3
+    STOPPED = 4
 
 def critical_time(
     lam: numpy.typing.NDArray[numpy.float64],
@@ -78,6 +126,7 @@ def fixed_point(
     lam: numpy.typing.NDArray[numpy.float64], sigma2: numpy.typing.NDArray[numpy.float64], depth: float, objective: int
 ) -> numpy.typing.NDArray[numpy.float64]: ...
 def output_array(rows: int, columns: int, single: bool) -> numpy.ndarray: ...
+def run_flows(runs: list[FlowRun], threads: int, progress: object = None) -> list[ObservedFlow]: ...
 def sensitivity(
     lam: numpy.typing.NDArray[numpy.float64],
     sigma2: numpy.typing.NDArray[numpy.float64],

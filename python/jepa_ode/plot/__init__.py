@@ -15,6 +15,7 @@ from .dynamics import (
     plot_losses,
     plot_responses,
     plot_solution,
+    plot_training,
 )
 from .features import (
     plot_critical_times,
@@ -38,5 +39,6 @@ __all__ = [
     "plot_responses",
     "plot_solution",
     "plot_spectrum",
+    "plot_training",
     "rho_palette",
 ]

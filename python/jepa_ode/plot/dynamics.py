@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..analysis import TheoryCheck
     from ..flow import Flow
     from ..solution import Solution
+    from ..training import Training
 
 # More curves than this are drawn thin and see-through.
 _CROWD = 60
@@ -77,6 +78,15 @@ def plot_solution(solution: Solution, ax: Axes | None = None) -> Axes:
 def plot_flow(flow: Flow, ax: Axes | None = None) -> Axes:
     """Responses of an integrated matrix `Flow`."""
     return plot_responses(flow.t, flow.response, flow.features.rho, ax)
+
+
+def plot_training(run: Training, ax: Axes | None = None) -> Axes:
+    """Responses of a `Training` against its flow time, with Adam, which has none, against iterations."""
+    adaptive = run.optimizer in ("adam", "adamw")
+    ax = plot_responses(run.iteration if adaptive else run.t, run.response, run.features.rho, ax)
+    if adaptive:
+        ax.set_xlabel("iteration")
+    return ax
 
 
 def plot_losses(t: Any, loss: Any, name: str, ax: Axes | None = None, *, predicted: Any = None) -> Axes:

@@ -1,0 +1,237 @@
+#include "jepa_ode/row_job.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "jepa_ode/pack.hpp"
+
+namespace jepa_ode {
+
+namespace {
+
+constexpr Index width = static_cast<Index>(lanes);
+// A tile of the result that fits in registers beside a row of the right factor and an entry of the left one: of 32
+// registers, or of 16.
+constexpr int tile_rows = lanes == 8 ? 8 : 4, tile_packs = lanes == 8 ? 3 : 2;
+// So many rows of a panel of the right factor, and of a tile's rows of the left one, fit in a first cache of 32 KiB.
+constexpr Index inner_block = 128;
+
+Index packs_of(Index columns) { return (columns + width - 1) / width; }
+
+// Half a pack, for last columns that need no more: with 512 bits half a pack takes half the time.
+constexpr bool has_half_packs = lanes == 8;
+using HalfPack = double __attribute__((vector_size(lanes / 2 * sizeof(double))));
+
+template <class P>
+P load_as(const double* from) {
+  P x;
+  std::memcpy(&x, from, sizeof x);
+  return x;
+}
+
+template <class P>
+void store_as(double* to, P x) {
+  std::memcpy(to, &x, sizeof x);
+}
+
+Pack multiply_add(Pack a, Pack b, Pack c) { return fma(a, b, c); }
+
+[[maybe_unused]] HalfPack multiply_add(HalfPack a, HalfPack b, HalfPack c) {
+#if defined(__AVX512F__)
+  return _mm256_fmadd_pd(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+// to[i, j] = base[i, j] + scale * sum_k left[i, k] right[k, j] for Rows rows and Packs packs of columns.
+template <class P, int Rows, int Packs, bool Transposed>
+void multiply_tile(const double* a, Index a_stride, const double* b, Index b_stride, Index inner, double scale,
+                   const double* base, Index base_stride, double* to, Index to_stride) {
+  constexpr Index pack_width = sizeof(P) / sizeof(double);
+  P sum[Rows][Packs] = {};
+  for (Index k = 0; k < inner; ++k) {
+    P right[Packs];
+#pragma GCC unroll 8
+    for (int p = 0; p < Packs; ++p) right[p] = load_as<P>(b + k * b_stride + p * pack_width);
+#pragma GCC unroll 8
+    for (int i = 0; i < Rows; ++i) {
+      const P left = (Transposed ? a[k * a_stride + i] : a[i * a_stride + k]) - P{};
+#pragma GCC unroll 8
+      for (int p = 0; p < Packs; ++p) sum[i][p] = multiply_add(left, right[p], sum[i][p]);
+    }
+  }
+  const P factor = scale - P{};
+#pragma GCC unroll 8
+  for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 8
+    for (int p = 0; p < Packs; ++p) {
+      const P before = base ? load_as<P>(base + i * base_stride + p * pack_width) : P{};
+      store_as(to + i * to_stride + p * pack_width, multiply_add(factor, sum[i][p], before));
+    }
+  }
+}
+
+template <class P, int Rows, int Packs>
+void multiply_tile(const RowJob& job, Index i, Index pack_index, Index k, Index inner, const PaddedMatrix* base) {
+  const Index j = pack_index * width;
+  const PaddedMatrix& right = job.kind == RowJob::Kind::gram ? *job.a : *job.b;
+  const double* before = base ? base->row(i) + j : nullptr;
+  const Index before_stride = base ? base->stride() : 0;
+  const Index a_stride = job.a->stride();
+  if (job.kind == RowJob::Kind::product) {
+    multiply_tile<P, Rows, Packs, false>(job.a->row(i) + k, a_stride, right.row(k) + j, right.stride(), inner,
+                                         job.scale, before, before_stride, job.to->row(i) + j, job.to->stride());
+  } else {
+    multiply_tile<P, Rows, Packs, true>(job.a->row(k) + i, a_stride, right.row(k) + j, right.stride(), inner, job.scale,
+                                        before, before_stride, job.to->row(i) + j, job.to->stride());
+  }
+}
+
+// Rows [begin, end) of a panel of Packs packs, in tiles as high as fit.
+template <class P, int Packs>
+void multiply_panel(const RowJob& job, Index begin, Index end, Index pack_index, Index k, Index inner,
+                    const PaddedMatrix* base, Prefetch& prefetch) {
+  Index i = begin;
+  for (; i + tile_rows <= end; i += tile_rows) {
+    prefetch.step();
+    multiply_tile<P, tile_rows, Packs>(job, i, pack_index, k, inner, base);
+  }
+  if constexpr (tile_rows > 4) {
+    for (; i + 4 <= end; i += 4) multiply_tile<P, 4, Packs>(job, i, pack_index, k, inner, base);
+  }
+  for (; i + 2 <= end; i += 2) multiply_tile<P, 2, Packs>(job, i, pack_index, k, inner, base);
+  for (; i < end; ++i) multiply_tile<P, 1, Packs>(job, i, pack_index, k, inner, base);
+}
+
+void multiply_packs(Index packs, const RowJob& job, Index begin, Index end, Index pack_index, Index k, Index inner,
+                    const PaddedMatrix* base, Prefetch& prefetch) {
+  if (packs == 3) multiply_panel<Pack, 3>(job, begin, end, pack_index, k, inner, base, prefetch);
+  if (packs == 2) multiply_panel<Pack, 2>(job, begin, end, pack_index, k, inner, base, prefetch);
+  if (packs == 1) multiply_panel<Pack, 1>(job, begin, end, pack_index, k, inner, base, prefetch);
+}
+
+void multiply(const RowJob& job, Index begin, Index end, RowWorker& worker) {
+  const Index inner = job.kind == RowJob::Kind::product ? job.a->columns() : job.a->rows();
+  const Index rest = job.to->columns() % width;
+  const bool half = has_half_packs && rest > 0 && rest <= width / 2;
+  const Index packs = half ? job.to->columns() / width : packs_of(job.to->columns());
+  const Index blocks = (inner + inner_block - 1) / inner_block;
+  for (Index block = 0; block < blocks; ++block) {
+    const Index k = inner * block / blocks;
+    const Index length = inner * (block + 1) / blocks - k;
+    const PaddedMatrix* base = block == 0 ? job.base : job.to;
+    for (Index p = 0; p < packs; p += tile_packs) {
+      if (worker.interrupt.stop()) return;
+      const Index left = std::min<Index>(tile_packs, packs - p);
+      if (job.kind != RowJob::Kind::gram) {
+        multiply_packs(left, job, begin, end, p, k, length, base, worker.prefetch);
+        continue;
+      }
+      for (Index q = p; q < p + left; ++q) {  // down to the diagonal, pack by pack
+        const Index above = q == p ? begin : std::max(begin, q * width);
+        multiply_packs(p + left - q, job, above, std::min(end, (q + 1) * width), q, k, length, base, worker.prefetch);
+      }
+    }
+    if constexpr (has_half_packs) {
+      if (half) multiply_panel<HalfPack, 1>(job, begin, end, packs, k, length, base, worker.prefetch);
+    }
+  }
+}
+
+}  // namespace
+
+PaddedMatrix::PaddedMatrix(Index rows, Index columns)
+    : entries_(Matrix::Zero(rows, (packs_of(columns) | 1) * width)), columns_(columns) {}
+
+void PaddedMatrix::assign(const double* dense) {
+  entries_.leftCols(columns_) = ConstMatrixView(dense, rows(), columns_);
+}
+
+void PaddedMatrix::copy_to(double* dense) const { MatrixView(dense, rows(), columns_) = entries_.leftCols(columns_); }
+
+void Prefetch::step() noexcept {
+  if (next_ >= end_) return;
+  constexpr Index line = 64 / sizeof(double);
+  const Samples& from = *samples_[next_ % 2];
+  const double* row = from.data + batch_[next_ / 2] * from.columns;
+  for (Index j = 0; j < from.columns; j += line) __builtin_prefetch(row + j, 0, 2);
+  ++next_;
+}
+
+double RowJob::work() const {
+  const double size = static_cast<double>(to->rows() * to->columns());
+  switch (kind) {
+    case Kind::product:
+      return 2 * size * static_cast<double>(a->columns());
+    case Kind::product_left:
+      return 2 * size * static_cast<double>(a->rows());
+    case Kind::gram:
+      return std::floor(1.15 * size) * static_cast<double>(a->rows());  // half the tiles and those on the diagonal
+    case Kind::mirror:
+    case Kind::gather:
+      return 8 * size;  // as measured
+    case Kind::transpose:
+      return 16 * size;
+  }
+  return 0;
+}
+
+Index RowJob::row_at(double share) const {
+  if (share <= 0) return 0;
+  if (share >= 1) return to->rows();
+  if (kind == Kind::gram) share = 1 - std::sqrt(1 - share);
+  if (kind == Kind::mirror) share = std::sqrt(share);
+  return 2 * static_cast<Index>(share * static_cast<double>(to->rows()) / 2);
+}
+
+void RowJob::run(Index begin, Index end, RowWorker& worker) const {
+  switch (kind) {
+    case Kind::product:
+    case Kind::product_left:
+    case Kind::gram:
+      multiply(*this, begin, end, worker);
+      return;
+    case Kind::mirror:
+      for (Index i = begin; i < end; ++i) {
+        double* row = to->row(i);
+        for (Index j = 0; j < i; ++j) row[j] = to->row(j)[i];
+      }
+      return;
+    case Kind::transpose:
+      for (Index i = begin; i < end; i += width) {
+        const Index rows = std::min(width, end - i);
+        for (Index j = 0; j < to->columns(); ++j) {
+          for (Index r = 0; r < rows; ++r) to->row(i + r)[j] = a->row(j)[i + r];
+        }
+      }
+      return;
+    case Kind::gather:
+      for (Index i = begin; i < end; ++i) {
+        std::copy_n(samples->data + worker.batch[i] * samples->columns, samples->columns, to->row(i));
+      }
+      return;
+  }
+}
+
+std::vector<std::vector<RowTask>> row_tasks(const std::vector<RowJob>& jobs, unsigned ranks) {
+  double total = 0;
+  for (const RowJob& job : jobs) total += job.work();
+  std::vector<std::vector<RowTask>> parts(ranks);
+  for (unsigned rank = 0; rank < ranks; ++rank) {
+    const double begin = total * rank / ranks, end = total * (rank + 1) / ranks;
+    double before = 0;
+    for (const RowJob& job : jobs) {
+      const double work = job.work();
+      const Index first = job.row_at((begin - before) / work), last = job.row_at((end - before) / work);
+      const Index middle = (first + last) / 4 * 2;  // halves, so that others can help
+      if (first < middle) parts[rank].push_back({&job, first, middle});
+      if (std::max(first, middle) < last) parts[rank].push_back({&job, std::max(first, middle), last});
+      before += work;
+    }
+  }
+  return parts;
+}
+
+}  // namespace jepa_ode

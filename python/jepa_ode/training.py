@@ -1,0 +1,447 @@
+"""Training of a deep linear network in steps: what gradient flow idealises (THEORY.md 1)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._core import engine
+from ._frozen import FrozenArrays, read_only
+from ._progress import progress_callback
+from ._validate import (
+    FloatArray,
+    as_choice,
+    as_flag,
+    as_generator,
+    as_index,
+    as_non_negative,
+    as_positive,
+    as_real,
+    as_threads,
+)
+from .batches import Rows, Sampler, as_source
+from .covariances import Covariances
+from .flow_problem import duals_of, network_flow, require_fit, start_state, unpack
+from .network import LinearNetwork, as_directions
+from .objectives import JEPA, Objective, ObjectiveLike, as_objective
+from .schedule import Schedule
+from .theory import as_schedule
+
+if TYPE_CHECKING:
+    from .spectrum import Spectrum
+
+__all__ = ["Training", "train"]
+
+_OPTIMIZERS = ("gd", "sgd", "momentum", "nesterov", "adam", "adamw")
+_WITH_MOMENTUM = ("momentum", "nesterov")
+# The engine is called for so many steps at a time: about 50 ms of work on one core.
+_CALL_WORK = 2e9
+_CALL_STEPS = 20_000
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Training(FrozenArrays):
+    """A linear network in training, observed after the iterations ``iteration``.
+
+    Values at iterations that were not reached are NaN, and ``status`` says why.
+
+    Attributes
+    ----------
+    iteration : int array [m]
+        Steps taken; 0 is the start.
+    t : array [m]
+        Sum of the learning rates so far, divided by ``1 - momentum`` for "momentum" and "nesterov", which go so much
+        further in the long run. So it is the flow time that small steps approach, except for "adam" and "adamw", whose
+        steps do not scale with the gradient: there it is no more than the sum.
+    response : array [n, m]
+        Encoder response ``w_i = |Wbar p_i| / |p_i|`` to the feature ``i`` of ``features`` (THEORY.md 6).
+    loss : array [m] or None
+        ``1/2 E |V Wbar x - target|^2`` of the population, or the mean over all pairs; None when the data have no
+        covariances or no ``Syy``. Weight decay is not part of it.
+    features : Spectrum
+        The features that ``response`` refers to.
+    objective : JEPA or MAE
+    start : LinearNetwork
+        The network at iteration 0.
+    optimizer : str
+    lr : float
+    batch_size : int or None
+    status : Status
+        ``OK`` or ``NOT_FINITE``.
+    message : str
+        The same in words.
+    steps : int
+        Steps after which all weights were finite.
+    schedule : Schedule or None
+        Learning-rate schedule.
+    """
+
+    iteration: Rows
+    t: FloatArray
+    response: FloatArray
+    loss: FloatArray | None
+    features: Spectrum
+    objective: Objective
+    start: LinearNetwork
+    optimizer: str
+    lr: float
+    batch_size: int | None
+    status: engine.Status
+    message: str
+    steps: int
+    schedule: Schedule | None = None
+    weights: FloatArray | None = field(default=None)  # [m, every entry], or None: network() reads it
+
+    @property
+    def success(self) -> bool:
+        """Whether every step was taken and left finite weights."""
+        return self.status == engine.Status.OK
+
+    def network(self, k: int) -> LinearNetwork:
+        """Return the network after ``iteration[k]`` steps.
+
+        Parameters
+        ----------
+        k : int
+            Index into ``iteration``; negative counts from the end.
+
+        Raises
+        ------
+        ValueError
+            When the training was run without ``keep_weights=True``, or ``iteration[k]`` was not reached.
+        IndexError
+            When there is no ``iteration[k]``.
+        """
+        if self.weights is None:
+            raise ValueError("weights were not kept: call train(..., keep_weights=True)")
+        row = self.weights[k]
+        if np.isnan(row).any():
+            raise ValueError(f"iteration {self.iteration[k]} was not reached: {self.message}")
+        return unpack(row, self.start)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Plot the encoder responses against ``t``, for Adam against iterations, on ``ax`` and return it."""
+        from .plot import plot_training
+
+        return plot_training(self, ax=ax)
+
+    def to_xarray(self) -> Any:
+        """Return an ``xarray.Dataset``: ``response`` [feature, iteration], ``loss`` and ``t`` [iteration], parameters."""
+        try:
+            import xarray
+        except ImportError as error:
+            raise ImportError('to_xarray needs xarray: pip install "jepa-ode[xarray]"') from error
+        variables: dict[str, Any] = {"response": (("feature", "iteration"), self.response)}
+        if self.loss is not None:
+            variables["loss"] = ("iteration", self.loss)
+        coordinates: dict[str, Any] = {"iteration": self.iteration, "t": ("iteration", self.t)}
+        for name in ("lam", "rho", "sigma2"):
+            coordinates[name] = ("feature", np.asarray(getattr(self.features, name)))
+        return xarray.Dataset(
+            variables,
+            coords=coordinates,
+            attrs={
+                "objective": repr(self.objective),
+                "depth": self.start.depth,
+                "widths": self.start.widths,
+                "optimizer": self.optimizer,
+                "lr": self.lr,
+                **({} if self.batch_size is None else {"batch_size": self.batch_size}),
+                "status": self.status.name,
+                "steps": self.steps,
+                **({} if self.schedule is None else {"schedule": repr(self.schedule)}),
+            },
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"Training({self.objective!r}, depth={self.start.depth}, features={len(self.response)}, "
+            f"optimizer={self.optimizer!r}, lr={self.lr:g}, batch_size={self.batch_size}, "
+            f"status={self.status.name}, steps={self.steps})"
+        )
+
+
+def train(
+    net: LinearNetwork,
+    data: Covariances | Sampler | tuple[Any, Any],
+    objective: ObjectiveLike,
+    *,
+    optimizer: str = "gd",
+    lr: float,
+    steps: int,
+    batch_size: int | None = None,
+    shuffle: bool = True,
+    rng: int | np.random.Generator = 0,
+    momentum: float = 0.9,
+    betas: tuple[float, float] = (0.9, 0.999),
+    adam_eps: float = 1e-8,
+    predictor_rate: float = 1.0,
+    schedule: Schedule | None = None,
+    snapshots: Any = 50,
+    features: Spectrum | None = None,
+    keep_weights: bool = False,
+    threads: int | None = None,
+    progress: bool | Callable[[float], object] = False,
+) -> Training:
+    """Train a deep linear network in steps, on a population or on minibatches (THEORY.md 1).
+
+    Parameters
+    ----------
+    net : LinearNetwork
+        The start. JEPA needs a predictor [h_L, h_L], MAE one that decodes to the data, [d, h_L].
+    data : Covariances, model or pair (x, y)
+        What the gradient is of. Without ``batch_size`` it is that of the population: of these covariances, of the
+        model's, or of the second moments of all pairs. With it, of minibatches:
+
+        - `Covariances` with ``Syy``: Gaussian samples with mean zero and these covariances;
+        - anything with ``.sample(n, rng) -> x, y``, as `StaticModel` and `DynamicModel`: one call per batch;
+        - arrays x, y [samples, d]: batches without replacement, in a new order each epoch. The samples that are left at
+          the end of an epoch, fewer than a batch, are dropped.
+    objective : JEPA, MAE, "jepa" or "mae"
+        The loss is half the mean over the batch of ``|V Wbar x - target|^2``. A moving-average target starts equal to the
+        encoder, and after each step ``B += (rate / ema) (W - B)``: ``ema`` is in units of flow time, and no learning rate
+        may exceed it. Weight decay is added to the gradient; with "adamw" it is decoupled, ``W -= rate * decay * W``.
+    optimizer : {"gd", "sgd", "momentum", "nesterov", "adam", "adamw"}, default "gd"
+        The formulas are those of ``torch.optim``: SGD ("gd" and "sgd" are two names of it), SGD with momentum (without
+        dampening), with Nesterov's, Adam, AdamW.
+    lr : float
+        Learning rate, positive.
+    steps : int
+        Number of steps.
+    batch_size : int, optional
+        Samples of a minibatch; None means the population.
+    shuffle : bool, default True
+        For pairs: False takes them in the given order, batch k being the rows ``[k * batch_size, (k + 1) * batch_size)``,
+        and starts again when no full batch is left.
+    rng : int or numpy.random.Generator, default 0
+        All randomness of the batches. A seed gives the same run whatever the threads and the snapshots.
+    momentum : float in [0, 1), default 0.9
+        Of "momentum" and "nesterov".
+    betas : (float, float) in [0, 1), default (0.9, 0.999)
+        Decay of the means of the gradient and of its square, of "adam" and "adamw".
+    adam_eps : float, default 1e-8
+        Added to the root of the mean square, of "adam" and "adamw".
+    predictor_rate : float, default 1.0
+        Multiplies the learning rate of the predictor, non-negative; 0 keeps it as it is.
+    schedule : Schedule, optional
+        Multiplies the learning rate; its clock is the number of steps taken before: ``lr * schedule(k)`` for step k + 1.
+    snapshots : int or int array [m], default 50
+        When to observe: so many evenly spaced iterations, 0 and ``steps`` included (fewer where there are no more), or
+        increasing iteration numbers from 0 to ``steps``.
+    features : Spectrum, optional
+        Whose ``duals`` the responses refer to; by default those of the population's covariances, for pairs of their second
+        moments.
+    keep_weights : bool, default False
+        Keep the weights at every snapshot, for :meth:`Training.network`.
+    threads : int, optional
+        Threads within a step, by default as many as there are CPUs, fewer for small networks. Results do not depend on
+        them, bit for bit.
+    progress : bool or callable, default False
+        True shows a bar (needs tqdm); a callable is told the fraction of steps taken, at most ten times a second and at
+        the end.
+
+    Returns
+    -------
+    Training
+        Divergence is its ``status``, never an exception, and ``message`` names the iteration.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments that do not fit, naming what would.
+    ImportError
+        When ``progress=True`` and tqdm is missing.
+
+    Notes
+    -----
+    Since the network is linear, a batch enters through its second moments, unless it is so small that it is cheaper to
+    send the samples through the layers: a step costs much less than by automatic differentiation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import jepa_ode as jo
+    >>> model = jo.StaticModel.from_spectrum(jo.Spectrum([0.8, 0.8], rho=[0.9, 0.4]))
+    >>> net = jo.LinearNetwork.balanced(2, depth=2, eps=0.1)
+    >>> run = jo.train(net, model, "jepa", optimizer="sgd", lr=0.02, steps=10_000, batch_size=32)
+    >>> run.success
+    True
+    >>> bool(np.abs(run.response[:, -1] - [0.81, 0.16]).max() < 0.05)  # noise about the fixed points rho^L
+    True
+    """
+    if not isinstance(net, LinearNetwork):
+        raise TypeError(f"net must be a LinearNetwork, got {type(net).__name__}")
+    objective = as_objective(objective)
+    d = net.widths[0]
+    optimizer = as_choice("optimizer", optimizer, _OPTIMIZERS)
+    lr = as_positive("lr", lr)
+    steps = as_index("steps", steps)
+    if batch_size is not None:
+        batch_size = as_index("batch_size", batch_size, minimum=1)
+    shuffle = as_flag("shuffle", shuffle)
+    momentum = _as_decay("momentum", momentum)
+    adam_eps = as_non_negative("adam_eps", adam_eps)
+    predictor_rate = as_non_negative("predictor_rate", predictor_rate)
+    clock = as_schedule(schedule)
+    rates = np.full(steps, lr)
+    if clock is not None:
+        rates *= clock(np.arange(steps, dtype=np.float64))
+    ema = objective.ema if isinstance(objective, JEPA) else None
+    if ema is not None and steps and rates.max() > ema:
+        raise ValueError(
+            f"ema={ema:g} must be at least the largest learning rate, {rates.max():g}: the target moves by the "
+            "part lr / ema of its distance to the encoder in a step"
+        )
+    at = _as_snapshots(snapshots, steps)
+
+    source, population = as_source(data, d, batch_size, shuffle, as_generator(rng))
+    yy = None if population is None else population.Syy
+    require_fit(net, objective, yy if batch_size is None else np.empty(0))  # batches bring their own
+    if features is None:
+        if population is None:
+            raise ValueError("data without covariances() need features=, along which responses are measured")
+        features = Covariances(population.Sxx, population.Syx, yy).spectrum()
+    directions = as_directions(duals_of(features), d)
+
+    trainer = engine.NetworkTrainer(
+        list(net.widths),
+        net.predictor.shape[0],
+        objective.code,
+        objective.stop_gradient if isinstance(objective, JEPA) else True,
+        ema or 0.0,
+        objective.weight_decay,
+        optimizer,
+        momentum,
+        _as_betas(betas),
+        adam_eps,
+        predictor_rate,
+        as_threads(threads),
+        batch_size,
+        *(() if batch_size is not None else (population.Sxx, population.Syx, yy)),
+    )
+    trainer.set_state(start_state(net, objective))
+    observer = _Observer(net, objective, population, directions, at.size, bool(keep_weights))
+
+    done = 0
+    finite = True
+    with progress_callback(progress, "training") as callback:
+        tell = _throttled(callback)
+        for k, stop in enumerate([*at, steps]):
+            while finite and done < stop:
+                tell(done / steps)
+                count, x, y, rows = source(min(stop - done, _steps_per_call(trainer.work)))
+                taken = trainer.advance(rates[done : done + count], x, y, rows)
+                finite = taken == count
+                done += taken
+            if not finite:
+                break
+            if k < at.size:
+                observer.observe(k, trainer.state)
+
+    clock_scale = 1 - momentum if optimizer in _WITH_MOMENTUM else 1.0
+    return Training(
+        iteration=read_only(at),
+        t=read_only(np.concatenate([[0.0], np.cumsum(rates)])[at] / clock_scale),
+        response=read_only(observer.response),
+        loss=None if observer.loss is None else read_only(observer.loss),
+        features=features,
+        objective=objective,
+        start=net,
+        optimizer=optimizer,
+        lr=lr,
+        batch_size=batch_size,
+        status=engine.Status.OK if finite else engine.Status.NOT_FINITE,
+        message=f"took all {steps} steps"
+        if finite
+        else f"the weights are not finite after iteration {done + 1}; a smaller lr may help",
+        steps=done,
+        schedule=clock,
+        weights=None if observer.weights is None else read_only(observer.weights),
+    )
+
+
+def _as_decay(name: str, value: Any) -> float:
+    number = as_real(name, value)
+    if not 0 <= number < 1:
+        raise ValueError(f"{name} must be in [0, 1), got {number}")
+    return number
+
+
+def _as_betas(betas: Any) -> tuple[float, float]:
+    if not isinstance(betas, tuple | list) or len(betas) != 2:
+        raise TypeError(f"betas must be a pair of numbers, got {betas!r}")
+    return _as_decay("betas[0]", betas[0]), _as_decay("betas[1]", betas[1])
+
+
+def _as_snapshots(snapshots: Any, steps: int) -> Rows:
+    if np.ndim(snapshots) == 0:
+        count = as_index("snapshots", snapshots, minimum=2)
+        return np.unique(np.linspace(0, steps, count).round().astype(np.int64))
+    array = np.asarray(snapshots)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise TypeError(
+            f"snapshots must be a number or an array [m] of whole numbers, got dtype {array.dtype}, shape {array.shape}"
+        )
+    at = array.astype(np.int64)
+    if at.size and (at[0] < 0 or at[-1] > steps or (np.diff(at) <= 0).any()):
+        raise ValueError(f"snapshots must increase from iteration to iteration and lie in 0 to steps = {steps}")
+    return at
+
+
+def _steps_per_call(work: float) -> int:
+    return max(1, min(_CALL_STEPS, int(_CALL_WORK / work)))
+
+
+def _throttled(callback: Callable[[float], object] | None) -> Callable[[float], None]:
+    """Return a function that passes its argument on to the callback at most ten times a second."""
+    last = -1.0
+
+    def tell(done: float) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if callback is not None and now - last > 0.1:
+            last = now
+            callback(done)
+
+    return tell
+
+
+# --- observation ------------------------------------------------------------------------------------
+
+
+class _Observer:
+    """Rows of a `Training`, NaN until observed."""
+
+    def __init__(
+        self,
+        net: LinearNetwork,
+        objective: Objective,
+        population: Any,
+        directions: FloatArray,
+        count: int,
+        keep_weights: bool,
+    ) -> None:
+        self.net, self.directions = net, directions
+        self.size = sum(block.size for block in (*net.encoder, net.predictor))
+        self.response = np.full((directions.shape[1], count), np.nan)
+        self.weights = np.full((count, self.size), np.nan) if keep_weights else None
+        self.flow = None
+        self.loss = None
+        if population is not None and population.Syy is not None:
+            self.flow = network_flow(net, objective, population.Sxx, population.Syx, population.Syy)
+            self.loss = np.full(count, np.nan)
+
+    def observe(self, k: int, state: FloatArray) -> None:
+        if self.flow is not None and self.loss is not None:
+            self.loss[k] = self.flow.loss(state)
+        if self.weights is not None:
+            self.weights[k] = state[: self.size]
+        with np.errstate(over="ignore", invalid="ignore"):  # large weights, on the way to a status
+            layers = unpack(state[: self.size], self.net).encoder
+            encoded = reduce(lambda below, layer: layer @ below, layers, self.directions)
+            self.response[:, k] = np.linalg.norm(encoded, axis=0)
