@@ -19,8 +19,8 @@ from .spectrum import Spectrum
 
 __all__ = ["AlignedFlow", "NotAlignedError", "align"]
 
-# Rounding of the common basis, where eigenvalues are close, in units of the largest entry.
-_ROUNDING = 1e-10
+# Rounding, in units of the largest entry: of a start and of the directions that are found for it.
+_ROUNDING = 1e-11
 
 
 class NotAlignedError(ValueError):
@@ -136,14 +136,17 @@ def align(net: LinearNetwork, objective: Objective, xx: FloatArray, yx: FloatArr
 
 def _common_basis(matrices: tuple[FloatArray, ...]) -> FloatArray:
     """Return orthonormal eigenvectors that symmetric matrices share."""
-    sizes = [float(np.abs(S).max()) or 1.0 for S in matrices]
-    # A combination that no spectrum in use makes degenerate where the matrices are not.
-    mixed = sum(
-        S / size * weight for S, size, weight in zip(matrices, sizes, (1.0, np.sqrt(2.0) - 1, np.e / 7), strict=True)
-    )
-    basis = np.linalg.eigh(mixed)[1]
-    for S, size in zip(matrices, sizes, strict=True):
-        turned = basis.T @ S @ basis
-        if np.abs(turned - np.diag(np.diagonal(turned))).max() > _ROUNDING * size * len(basis):
-            raise NotAlignedError("Sxx, Syx and the first layer have no common directions: features couple")
-    return np.asarray(basis)
+    scaled = [S / (float(np.abs(S).max()) or 1.0) for S in matrices]
+    # A combination tells apart what any of the matrices does, unless its own eigenvalues happen to be close: of several
+    # combinations the one whose eigenvectors fit best.
+    best, least = np.eye(len(scaled[0])), np.inf
+    for angle in np.linspace(0.2, 1.4, 5):
+        weights = (np.cos(angle), np.sin(angle), np.cos(3 * angle))
+        basis = np.linalg.eigh(sum(weight * S for weight, S in zip(weights, scaled, strict=True)))[1]
+        turned = [basis.T @ S @ basis for S in scaled]
+        apart = max(float(np.abs(S - np.diag(np.diagonal(S))).max()) for S in turned)
+        if apart < least:
+            best, least = basis, apart
+    if least > _ROUNDING:
+        raise NotAlignedError("Sxx, Syx and the first layer have no common directions: features couple")
+    return np.asarray(best)
