@@ -174,6 +174,48 @@ class TestTheoryCheck:
         assert (check.coupling > 1e-3).all()
         assert 1e-3 < check.median_error < 0.3
 
+    def test_what_is_violated_is_said(self) -> None:
+        cov = jo.Covariances(np.diag([1.0, 0.9, 0.8]), np.diag([0.9, 0.6, 0.3]), np.eye(3))
+        aligned = jo.compare_with_flow(self.flow(cov, "jepa", 100.0)).assumptions
+        assert aligned.total_coupling == aligned.imbalance == 0
+        assert not aligned.misalignment.any()
+        assert aligned.departures == ()
+        assert "nothing of" not in aligned.summary()
+
+        net = jo.LinearNetwork.balanced(
+            3, depth=2, eps=0.25, v0=1.0
+        )  # layers of norm 0.5 sqrt(3), a predictor of sqrt(3)
+        objective = jo.JEPA(ema=2.0, weight_decay=0.01)
+        flow = jo.gradient_flow(net, cov, objective, t=[0, 50], predictor_rate=2.0)
+        check = jo.compare_with_flow(flow)
+        assert check.assumptions.imbalance == pytest.approx(0.75 / np.sqrt(3))
+        assert not check.assumptions.misalignment.any()
+        assert len(check.assumptions.departures) == 3
+        for words in ("weight decay", "moving-average", "learning rate of the predictor"):
+            assert words in check.summary()
+
+        turn = np.array([[0.6, -0.8, 0], [0.8, 0.6, 0], [0, 0, 1]])
+        turned = jo.LinearNetwork(net.encoder, net.predictor @ turn)
+        check = jo.compare_with_flow(jo.gradient_flow(turned, cov, "jepa", t=[0, 50]))
+        np.testing.assert_allclose(check.assumptions.misalignment, [0.8, 0.8, 0.0], atol=1e-12)
+        backwards = jo.LinearNetwork(net.encoder, -net.predictor)
+        check = jo.compare_with_flow(jo.gradient_flow(backwards, cov, "mae", t=[0, 50]))
+        np.testing.assert_array_equal(check.assumptions.misalignment, 1.0)
+
+    def test_a_training_with_small_steps_is_as_good_as_the_flow(self) -> None:
+        cov = jo.Covariances(np.diag([1.0, 0.9, 0.8]), np.diag([0.9, 0.6, 0.3]))
+        net = jo.LinearNetwork.balanced(3, depth=2, eps=0.05)
+        errors = []
+        for lr in (0.2, 0.1):
+            run = jo.train(net, cov, "mae", lr=lr, steps=int(100 / lr), snapshots=500)
+            check = jo.compare_with_flow(run)
+            errors.append(check.median_error)
+            assert check.order_correlation == 1
+            assert "steps (gd" in check.summary()
+        assert errors[1] < 0.7 * errors[0] < 0.05
+        half = jo.train(net, cov, "mae", lr=0.1, steps=2000, snapshots=500, schedule=jo.Schedule.constant(0.5))
+        assert jo.compare_with_flow(half).median_error < errors[1]
+
     def test_what_collapses_is_not_learned(self) -> None:
         cov = jo.Covariances(np.eye(2), np.diag([0.9, 0.5]), np.eye(2))
         check = jo.compare_with_flow(self.flow(cov, jo.JEPA(stop_gradient=False), 2000.0, depth=1))
@@ -204,8 +246,9 @@ def test_check_tells_the_worst_and_what_was_not_expected() -> None:
         integrated_time=np.array([1.1, 1.0, 5.0, inf]),
         relative_error=np.array([0.1, -0.5, math.nan, math.nan]),
         order_correlation=-1.0,
-        coupling=np.zeros(4),
+        assumptions=jo.Assumptions(np.zeros(4), 0.0, 0.0, np.zeros(4), ()),
     )
+    assert check.final_error == pytest.approx(1.0)
     assert check.max_error == 0.5
     assert check.unexpected.tolist() == [2]
     assert not check.ranks  # two features make no order

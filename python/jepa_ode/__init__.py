@@ -42,6 +42,7 @@ from .theory import critical_time, fixed_point, time_to_reach
 if _TYPE_CHECKING:
     from . import models, observables, plot, report, views
     from .analysis import Overlap, TheoryCheck, compare_with_flow, overlap
+    from .assumptions import Assumptions
     from .coupled import CoupledFeatures
     from .covariances import CovarianceEstimator, Covariances
     from .diagnostic import Diagnostic
@@ -58,6 +59,7 @@ Status = engine.Status
 __all__ = [
     "JEPA",
     "MAE",
+    "Assumptions",
     "CoupledFeatures",
     "CovarianceEstimator",
     "Covariances",
@@ -106,6 +108,7 @@ _LAZY = {
     "plot": (),
     "report": (),
     "analysis": ("Overlap", "TheoryCheck", "compare_with_flow", "overlap"),
+    "assumptions": ("Assumptions",),
     "coupled": ("CoupledFeatures",),
     "covariances": ("CovarianceEstimator", "Covariances"),
     "diagnostic": ("Diagnostic",),

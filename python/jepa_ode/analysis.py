@@ -10,7 +10,7 @@ import numpy as np
 
 from ._frozen import FrozenArrays, read_only
 from ._validate import FloatArray, as_choice
-from .diagnostic import feature_coupling
+from .assumptions import Assumptions, assumptions_of
 from .learning import (
     THRESHOLDS,
     Threshold,
@@ -23,6 +23,7 @@ from .learning import (
 from .objectives import JEPA, MAE, Objective, ObjectiveLike
 from .solve import solve
 from .theory import fixed_point
+from .training import Training
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -135,7 +136,7 @@ def overlap(
 
 @dataclass(frozen=True, eq=False)
 class TheoryCheck(FrozenArrays):
-    """The scalar prediction beside an integrated matrix flow (THEORY.md 5, claim 12, and 6).
+    """The scalar prediction beside an integrated matrix flow or a training (THEORY.md 5, claim 12, and 6).
 
     Attributes
     ----------
@@ -153,9 +154,8 @@ class TheoryCheck(FrozenArrays):
     order_correlation : float
         Rank correlation of the two orders, over the features predicted to be learned within the
         record.
-    coupling : array of shape [n]
-        Per feature the sum of ``M_ij^2 / (M_ii M_jj)`` over ``j != i`` (THEORY.md 6): 0 where the
-        theory is exact.
+    assumptions : Assumptions
+        By how much data, start and training violate what the theory assumes.
     """
 
     objective: Objective
@@ -167,7 +167,12 @@ class TheoryCheck(FrozenArrays):
     integrated_time: FloatArray = field(repr=False)
     relative_error: FloatArray = field(repr=False)
     order_correlation: float
-    coupling: FloatArray = field(repr=False)
+    assumptions: Assumptions
+
+    @property
+    def coupling(self) -> FloatArray:
+        """Coupling of each feature to the others, ``assumptions.coupling``, shape [n]."""
+        return self.assumptions.coupling
 
     @property
     def compared(self) -> int:
@@ -217,22 +222,40 @@ class TheoryCheck(FrozenArrays):
         last = max(_reached(self.integrated) - 1, 0)
         return self.predicted[:, last], self.integrated[:, last]
 
+    @property
+    def final_error(self) -> float:
+        """Largest difference of the final responses, in units of the largest predicted one; NaN without features."""
+        predicted, integrated = self.final
+        largest = predicted.max(initial=0.0)
+        return float(np.abs(integrated - predicted).max() / largest) if largest > 0 else math.nan
 
-def compare_with_flow(flow: Flow, *, fraction: float = 0.5, min_growth: float = 1.0) -> TheoryCheck:
-    """Compare the scalar theory with an integrated matrix flow.
+    def summary(self) -> str:
+        """Return the comparison in two sentences: how good the prediction is, and which assumptions are violated."""
+        text = f"{self.compared} features compared"
+        if self.compared:
+            text += f", critical times off by {self.median_error:.2g} in the median and {self.max_error:.2g} at most"
+        if self.ranks:
+            text += f", rank correlation of the orders {self.order_correlation:.3f}"
+        text += f", final responses off by up to {self.final_error:.2g} of the largest."
+        return f"{text} {self.assumptions.summary()}"
+
+
+def compare_with_flow(flow: Flow | Training, *, fraction: float = 0.5, min_growth: float = 1.0) -> TheoryCheck:
+    """Compare the scalar theory with an integrated matrix flow, or with a training in steps.
 
     How well uncoupled features describe coupled data, or a start that is not aligned, is a
     measurement, not an assumption (THEORY.md 6). The prediction has the depth of the flow's
     network and starts each feature at the response of the flow's start. It is that of the plain
     objective from a balanced start, whatever the flow has (moving average, weight decay, no
     stop-gradient, a start or a rate of the predictor of its own): the comparison then measures what
-    these change, and levels may lie out of the flow's reach.
+    these change, and levels may lie out of the flow's reach. `TheoryCheck.assumptions` holds what
+    the theory assumes and the flow violates.
 
     Parameters
     ----------
-    flow : Flow
-        Result of `gradient_flow`. Its times should be dense: integrated critical times are
-        interpolated between them.
+    flow : Flow or Training
+        Result of `gradient_flow` or `train`. Its times should be dense: integrated critical times
+        are interpolated between them. The time of a training is the sum of its learning rates.
     fraction : float, default 0.5
         Of the predicted fixed point, as in `critical_time`.
     min_growth : float, default 1.0
@@ -248,15 +271,20 @@ def compare_with_flow(flow: Flow, *, fraction: float = 0.5, min_growth: float = 
     >>> check = jo.compare_with_flow(flow)
     >>> check.order_correlation, check.median_error < 1e-3
     (1.0, True)
+    >>> run = jo.train(net, cov, "jepa", lr=0.5, steps=300, snapshots=301)
+    >>> jo.compare_with_flow(run).median_error < 0.01  # finite steps
+    True
     """
     spec, depth = flow.features, flow.start.depth
     duals = np.asarray(spec.duals)  # a flow has them
     plain = JEPA() if isinstance(flow.objective, JEPA) else MAE()
     eps = flow.start.response(duals)
-    predicted = solve(spec, plain, depth=depth, eps=eps, t=flow.t, schedule=flow.schedule).w
+    # The time of a training counts its learning rates already; that of a flow goes by the schedule's clock.
+    schedule = None if isinstance(flow, Training) else flow.schedule
+    predicted = solve(spec, plain, depth=depth, eps=eps, t=flow.t, schedule=schedule).w
     predicted_time = learning_times(spec, plain, depth=depth, eps=eps, fraction=fraction, min_growth=min_growth)
-    if flow.schedule is not None:
-        predicted_time = flow.schedule.time(predicted_time)
+    if schedule is not None:
+        predicted_time = schedule.time(predicted_time)
     level = fraction * fixed_point(spec, plain, depth=depth)
     crossing = crossing_times(flow.t, flow.response, level)
     integrated_time = np.where(level > least_level(eps, min_growth), crossing, math.inf)
@@ -275,7 +303,7 @@ def compare_with_flow(flow: Flow, *, fraction: float = 0.5, min_growth: float = 
         integrated_time=read_only(integrated_time),
         relative_error=read_only(error),
         order_correlation=order_correlation(predicted_time[within], integrated_time[within]),
-        coupling=read_only(feature_coupling(duals.T @ duals)),
+        assumptions=assumptions_of(flow),
     )
 
 

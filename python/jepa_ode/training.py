@@ -79,6 +79,8 @@ class Training(FrozenArrays):
         Steps after which all weights were finite.
     schedule : Schedule or None
         Learning-rate schedule.
+    predictor_rate : float
+        Factor of the predictor's learning rate.
     """
 
     iteration: Rows
@@ -95,6 +97,7 @@ class Training(FrozenArrays):
     message: str
     steps: int
     schedule: Schedule | None = None
+    predictor_rate: float = 1.0
     weights: FloatArray | None = field(default=None)  # [m, every entry], or None: network() reads it
 
     @property
@@ -361,6 +364,7 @@ def train(
         else f"the weights are not finite after iteration {done + 1}; a smaller lr may help",
         steps=done,
         schedule=clock,
+        predictor_rate=predictor_rate,
         weights=None if observer.weights is None else read_only(observer.weights),
     )
 

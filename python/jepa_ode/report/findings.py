@@ -183,7 +183,8 @@ def _check(analysis: Analysis) -> str:
     if all(check.flow is None for check in checks):
         return f"Not made. {' '.join(dict.fromkeys(check.note for check in checks))}"
     parts = [f"{LABEL[name]}: {_checked(learning)}" for name, learning in analysis.learnings.items()]
-    return f"The deep linear network itself was trained (gradient flow). {' '.join(parts)}"
+    comparison = next(check.comparison for check in checks if check.comparison is not None)
+    return f"The deep linear network itself was trained (gradient flow). {' '.join(parts)} {comparison.assumptions.summary()}"
 
 
 def _checked(learning: Learning) -> str:

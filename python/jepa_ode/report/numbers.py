@@ -124,6 +124,11 @@ def _learning(learning: Learning) -> dict[str, Any]:
             "order_correlation": check.comparison.order_correlation if check.comparison.ranks else None,
             "median_relative_error": check.comparison.median_error,
             "largest_relative_error": check.comparison.max_error,
+            "largest_final_error": check.comparison.final_error,
+            "coupling": check.comparison.assumptions.total_coupling,
+            "imbalance_of_the_start": check.comparison.assumptions.imbalance,
+            "misalignment_of_the_start": check.comparison.assumptions.misalignment.max(),
+            "departures_from_the_theory": check.comparison.assumptions.departures,
             "features_learned_unexpectedly": check.features[check.comparison.unexpected] + 1,
             "ended_by_budget": check.cut,
         }
