@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bindings.hpp"
+#include "jepa_ode/sample_moments.hpp"
 #include "jepa_ode/trainer.hpp"
 
 namespace jepa_ode::bindings {
@@ -86,9 +87,23 @@ class NetworkTrainer {
   Trainer trainer_;
 };
 
+py::tuple moments_of(const Array& x, const Array& y, unsigned threads) {
+  require(x.ndim() == 2 && y.ndim() == 2 && x.shape(0) == y.shape(0) && x.shape(1) == y.shape(1) && x.shape(0) > 0,
+          "samples must have the same shape [samples, d]");
+  SampleMoments moments;
+  run_without_gil([&](Interrupt& interrupt) {
+    moments = sample_moments(x.data(), y.data(), x.shape(0), x.shape(1), threads, interrupt);
+  });
+  const auto array = [](const Matrix& moment) { return Array({moment.rows(), moment.cols()}, moment.data()); };
+  return py::make_tuple(array(moments.xx), array(moments.yx), array(moments.yy));
+}
+
 }  // namespace
 
 void bind_trainer(py::module_& module) {
+  module.def("sample_moments", &moments_of, py::arg("x").noconvert(), py::arg("y").noconvert(), py::arg("threads"),
+             "Return X^T X / n, Y^T X / n and Y^T Y / n for samples x, y [n, d].");
+
   py::class_<NetworkTrainer>(module, "NetworkTrainer",
                              "Training of one linear network in steps, on batches of samples or, without a batch "
                              "size, on second moments. The state is that of NetworkFlow.")

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ._core import engine
 from ._validate import FloatArray, as_float_array, require_finite
 from .covariances import require_semi_definite
 from .flow_problem import moments
@@ -33,14 +34,14 @@ Source: TypeAlias = Callable[[int], tuple[int, FloatArray | None, FloatArray | N
 
 
 def as_source(
-    data: Any, d: int, batch_size: int | None, shuffle: bool, generator: np.random.Generator
+    data: Any, d: int, batch_size: int | None, shuffle: bool, generator: np.random.Generator, threads: int
 ) -> tuple[Source, Any]:
     """Return where batches come from, and the population's second moments Sxx, Syx, Syy, or None."""
     population: Any
     if isinstance(data, tuple | list):
         x, y = _as_samples("data", data, d)
-        with np.errstate(over="ignore", invalid="ignore"):
-            population = SimpleNamespace(Sxx=x.T @ x / len(x), Syx=y.T @ x / len(x), Syy=y.T @ y / len(x))
+        xx, yx, yy = engine.sample_moments(x, y, threads)
+        population = SimpleNamespace(Sxx=xx, Syx=yx, Syy=yy)
         if not np.isfinite(np.trace(population.Sxx) + np.trace(population.Syy)):  # cheaper than to look at all samples
             require_finite("data[0]", x)
             require_finite("data[1]", y)

@@ -302,7 +302,8 @@ def train(
         )
     at = _as_snapshots(snapshots, steps)
 
-    source, population = as_source(data, d, batch_size, shuffle, as_generator(rng))
+    threads = as_threads(threads)
+    source, population = as_source(data, d, batch_size, shuffle, as_generator(rng), threads)
     yy = None if population is None else population.Syy
     require_fit(net, objective, yy if batch_size is None else np.empty(0))  # batches bring their own
     if features is None:
@@ -323,7 +324,7 @@ def train(
         _as_betas(betas),
         adam_eps,
         predictor_rate,
-        as_threads(threads),
+        threads,
         batch_size,
         *(() if batch_size is not None else (population.Sxx, population.Syx, yy)),
     )

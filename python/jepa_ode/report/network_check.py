@@ -26,11 +26,12 @@ __all__ = ["NetworkCheck", "feature_loss", "no_check", "obstacle", "run_network_
 
 _RTOL = 1e-5
 _TIMES = 241
-# Operations per second of the nominal machine that turns a budget in seconds into a number of steps.
+# Operations per second of the nominal machine that turns a budget in seconds into a number of evaluations.
 _NOMINAL_SPEED = 1e10
-# Of tsit5: evaluations per step, and the longest stable step over the fastest rate of relaxation.
-_EVALUATIONS = 6
-_STABLE_STEP = 3.5
+# Of rock4 with the fewest stages, which are most of what a flow takes: evaluations of a step, and how far an evaluation
+# goes at least, over the fastest rate of relaxation.
+_EVALUATIONS = 5
+_STABLE_LENGTH = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,10 +117,10 @@ def run_network_check(
         cov, spec = project(cov, spec)
         notes.append(f"The network sees the data projected onto the {features.size} features learned first.")
     layers, width = int(depth), len(cov.Sxx)
-    steps = _affordable_steps(layers, width, budget)
+    evaluations = _affordable_evaluations(layers, width, budget)
     # Nothing new happens after the last feature; features within their error of none would only cost.
     wanted = 1.5 * float(times[_resolved(spec, learned)].max())
-    end = min(wanted, steps * _STABLE_STEP / _fastest_rate(spec, objective, layers))
+    end = min(wanted, evaluations * _STABLE_LENGTH / _fastest_rate(spec, objective, layers))
     if end < wanted:
         within = int(np.count_nonzero(times <= end))
         notes.append(
@@ -132,10 +133,9 @@ def run_network_check(
         cov,
         objective,
         t=np.concatenate([[0.0], np.geomspace(start, end, _TIMES - 1)]),
-        method="tsit5",
         rtol=_RTOL,
         features=spec,
-        max_steps=2 * steps,
+        max_steps=2 * evaluations // _EVALUATIONS,
         progress=progress,
     )
     if not flow.success:
@@ -195,10 +195,10 @@ def feature_loss(
     return loss
 
 
-def _affordable_steps(layers: int, width: int, budget: float) -> int:
-    # An evaluation is about 3 products of width^3 multiply-adds for each layer, and four more.
-    work = _EVALUATIONS * (3 * layers + 4) * 2.0 * width**3 + 1e5
-    return max(int(budget * _NOMINAL_SPEED / work), 200)
+def _affordable_evaluations(layers: int, width: int, budget: float) -> int:
+    # One is about 3 products of width^3 multiply-adds for each layer, and four more.
+    work = (3 * layers + 4) * 2.0 * width**3 + 2e4
+    return max(int(budget * _NOMINAL_SPEED / work), 140 * _EVALUATIONS)
 
 
 def _fastest_rate(spec: Spectrum, objective: Objective, layers: int) -> float:
