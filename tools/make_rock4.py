@@ -191,9 +191,7 @@ def remaining(p: Array) -> dict[int, float]:
     w[BUSH3] = 1 / 3 - p[BUSH3] - one**2 * w[LEAF] - 2 * one * w[CHAIN2]
     w[CHAIN3] = 1 / 6 - p[CHAIN3] - two * w[LEAF] - one * w[CHAIN2]
     w[BUSH4] = 1 / 4 - p[BUSH4] - one**3 * w[LEAF] - 3 * one**2 * w[CHAIN2] - 3 * one * w[BUSH3]
-    w[FORK4] = (
-        1 / 8 - p[FORK4] - one * two * w[LEAF] - (two + one**2) * w[CHAIN2] - one * w[BUSH3] - one * w[CHAIN3]
-    )
+    w[FORK4] = 1 / 8 - p[FORK4] - one * two * w[LEAF] - (two + one**2) * w[CHAIN2] - one * w[BUSH3] - one * w[CHAIN3]
     w[COMB4] = 1 / 12 - p[COMB4] - p[BUSH3] * w[LEAF] - one**2 * w[CHAIN2] - 2 * one * w[CHAIN3]
     w[CHAIN4] = 1 / 24 - p[CHAIN4] - p[CHAIN3] * w[LEAF] - two * w[CHAIN2] - one * w[CHAIN3]
     return w
@@ -263,7 +261,10 @@ def best_last_stages(found: Recurrence, reach: float) -> tuple[LastStages, Array
     def method(c2: float, c3: float, guess: float) -> tuple[LastStages, float] | None:
         try:
             root = root_scalar(
-                lambda c4: last_stages(w, c2 * unit, c3 * unit, c4 * unit).defect, x0=guess, x1=1.001 * guess, xtol=1e-15
+                lambda c4: last_stages(w, c2 * unit, c3 * unit, c4 * unit).defect,
+                x0=guess,
+                x1=1.001 * guess,
+                xtol=1e-15,
             )
             tried = last_stages(w, c2 * unit, c3 * unit, root.root * unit)
         except (np.linalg.LinAlgError, ZeroDivisionError):
@@ -310,9 +311,7 @@ def main() -> None:
         )
         offset += 2 * (stages - 4)
         print(f"{stages} stages: reach {reach:.2f}, {reach / stages**2:.3f} of stages^2")
-    TARGET.write_text(
-        HEADER.replace("RECURRENCES", "\n".join(recurrences)).replace("METHODS", "\n".join(methods))
-    )
+    TARGET.write_text(HEADER.replace("RECURRENCES", "\n".join(recurrences)).replace("METHODS", "\n".join(methods)))
 
 
 HEADER = """\

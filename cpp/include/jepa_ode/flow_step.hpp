@@ -104,7 +104,7 @@ class ExplicitFlowStep final : public FlowStep {
 
   Eigen::MatrixXd stages_;  // k_j in column j
   double stiffness_ = 0.0;  // the length of the last attempt over the longest stable one
-  bool extended_ = false;  // whether the stages of the continuous extension are those of the last attempt
+  bool extended_ = false;   // whether the stages of the continuous extension are those of the last attempt
 };
 
 // The stabilised method of order 4 of rock4_table.hpp: s stages are stable for rates up to 0.27 s^2 / h, decay there,
@@ -129,9 +129,9 @@ class Rock4FlowStep final : public FlowStep {
   Vector before_;
   Vector last_state_, last_velocity_;  // where the last step began
   double last_h_ = 0.0;                // 0: there was none
-  Vector direction_;     // of the fastest rate, empty before it was sought
-  double radius_ = 0.0;  // the fastest rate, and then some
-  int age_ = 0;          // attempts since it was estimated
+  Vector direction_;                   // of the fastest rate, empty before it was sought
+  double radius_ = 0.0;                // the fastest rate, and then some
+  int age_ = 0;                        // attempts since it was estimated
   bool refused_ = false;
   bool stiff_ = true;
 };
