@@ -89,10 +89,10 @@ class NetworkFlow {
     require(stop_gradient || yy_, "without stop-gradient the flow needs Syy");
   }
 
-  Array velocity(const Array& state) {
+  Array velocity(const Array& state, Index repeats) {
     require_state(state);
     Array velocity(state.size());
-    flow_.velocity(state.data(), velocity.mutable_data());
+    for (Index k = 0; k < repeats; ++k) flow_.velocity(state.data(), velocity.mutable_data());
     return velocity;
   }
 
@@ -143,6 +143,18 @@ class NetworkFlow {
   LinearNetworkFlow flow_;
 };
 
+// The product of two square matrices by the same Eigen, compiled with the same flags, as the flow's: `repeats` times, so
+// that bench/ can hold right-hand sides against it without the cost of a call in either.
+Array product(const Array& a, const Array& b, Index repeats) {
+  const Index d = a.shape(0);
+  require(is_matrix(a, d, d) && is_matrix(b, d, d), "matrices must have shape [d, d]");
+  Array result({d, d});
+  MatrixView out(result.mutable_data(), d, d);
+  for (Index k = 0; k < repeats; ++k)
+    out.noalias() = ConstMatrixView(a.data(), d, d) * ConstMatrixView(b.data(), d, d);
+  return result;
+}
+
 }  // namespace
 
 void bind_linear_network(py::module_& module) {
@@ -164,11 +176,14 @@ void bind_linear_network(py::module_& module) {
            py::arg("widths"), py::arg("outputs"), py::arg("objective"), py::arg("stop_gradient"), py::arg("ema_time"),
            py::arg("weight_decay"), py::arg("sxx").noconvert(), py::arg("syx").noconvert(),
            py::arg("syy").noconvert() = py::none())
-      .def("velocity", &NetworkFlow::velocity, py::arg("state").noconvert())
+      .def("velocity", &NetworkFlow::velocity, py::arg("state").noconvert(), py::arg("repeats") = 1)
       .def("loss", &NetworkFlow::loss, py::arg("state").noconvert())
       .def("integrate", &NetworkFlow::integrate, py::arg("state").noconvert(), py::arg("times").noconvert(),
            py::arg("directions").noconvert(), py::arg("method"), py::arg("rtol"), py::arg("atol"), py::arg("max_steps"),
            py::arg("keep_weights"), py::arg("progress") = py::none());
+
+  module.def("product", &product, py::arg("a").noconvert(), py::arg("b").noconvert(), py::arg("repeats") = 1,
+             "The matrix product a b, computed `repeats` times: the measure of a right-hand side's cost (bench/).");
 }
 
 }  // namespace jepa_ode::bindings
