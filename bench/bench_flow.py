@@ -115,12 +115,12 @@ def error_to_match(trials: Sequence[Trial]) -> float:
 
 def compare(
     case: Case, options: argparse.Namespace, known: dict[tuple[Case, str], Trial]
-) -> tuple[list[Record], dict[str, str]]:
-    """Return a record for each solver, and remarks on packages; `known` keeps trials from case to case."""
+) -> tuple[list[Record], list[str]]:
+    """Return a record for each solver, and remarks; `known` keeps trials from case to case."""
     net = network(case)
     reference = references(net, case)
-    found, remarks = peers.gather(net, {package: flow_peers.PACKAGES[package] for package in options.peers})
-    remarks = {package: f"missing: {reason}" for package, reason in remarks.items()}
+    found, missing = peers.gather(net, {package: flow_peers.PACKAGES[package] for package in options.peers})
+    remarks = [f"{package}: missing: {reason}" for package, reason in missing.items()]
 
     def tried(peer: flow_peers.Peer, at: Case) -> Trial:
         if (at, peer.name) not in known:
@@ -173,21 +173,20 @@ def compare(
     ]
     for peer in found:
         if peer not in able:
-            remark = f"{case}: not run, foretold {foretold[peer.name]:.0f} s"
             records.append({"case": str(case), "solver": peer.name, "rtol": RTOL, "seconds": f"> {options.limit:g}"})
-            remarks[f"{peer.name}, {case}"] = remark
+            remarks.append(f"{peer.name}, {case}: not run, its short horizon foretells {foretold[peer.name]:.0f} s")
         if peer.compile_seconds:
-            remarks[f"{peer.name}, {case}"] = f"compiled in {peer.compile_seconds:.1f} s, not counted"
+            remarks.append(f"{peer.name}, {case}: compiled in {peer.compile_seconds:.1f} s, not counted")
     if MATCHED not in runs:
-        remarks[f"{MATCHED}, {case}"] = f"no rtol meets the error {target:.1e}"
+        remarks.append(f"{MATCHED}, {case}: no rtol meets the error {target:.1e}")
     return records, remarks
 
 
-def table(records: Sequence[Record], remarks: dict[str, str]) -> str:
+def table(records: Sequence[Record], remarks: Sequence[str]) -> str:
     """Return the records as Markdown, and the remarks below."""
     columns = list(dict.fromkeys(column for record in records for column in record))
     rows = [[record.get(column, float("nan")) for column in columns] for record in records]
-    return "\n".join([measure.markdown(columns, rows), *(f"\n{name}: {remark}" for name, remark in remarks.items())])
+    return "\n".join([measure.markdown(columns, rows), *(f"\n{remark}" for remark in dict.fromkeys(remarks))])
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -208,13 +207,13 @@ def main() -> None:
     measure.pin_to_one_cpu()
     warnings.filterwarnings("ignore", module="diffrax|equinox|torchdiffeq")
     records: list[Record] = []
-    remarks: dict[str, str] = {}
+    remarks: list[str] = []
     known: dict[tuple[Case, str], Trial] = {}
     for k in options.cases:
         of_case, remarked = compare(CASES[k], options, known)
-        print(table(of_case, {}), flush=True)
+        print(table(of_case, []), flush=True)
         records += of_case
-        remarks |= remarked
+        remarks += remarked
     versions = peers.versions((*flow_peers.PACKAGES, "jax", "torch"))
     measure.write(options.output, "flow", records, table(records, remarks), {"versions": versions, "remarks": remarks})
 

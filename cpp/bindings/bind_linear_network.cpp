@@ -143,15 +143,14 @@ class NetworkFlow {
   LinearNetworkFlow flow_;
 };
 
-// The product of two square matrices by the same Eigen, compiled with the same flags, as the flow's: `repeats` times, so
-// that bench/ can hold right-hand sides against it without the cost of a call in either.
+// The product of two square matrices by the same Eigen, compiled with the same flags, as the flow's: `repeats` times,
+// so that bench/ can hold right-hand sides against it without the cost of a call in either.
 Array product(const Array& a, const Array& b, Index repeats) {
   const Index d = a.shape(0);
   require(is_matrix(a, d, d) && is_matrix(b, d, d), "matrices must have shape [d, d]");
   Array result({d, d});
   MatrixView out(result.mutable_data(), d, d);
-  for (Index k = 0; k < repeats; ++k)
-    out.noalias() = ConstMatrixView(a.data(), d, d) * ConstMatrixView(b.data(), d, d);
+  for (Index k = 0; k < repeats; ++k) out.noalias() = ConstMatrixView(a.data(), d, d) * ConstMatrixView(b.data(), d, d);
   return result;
 }
 
