@@ -317,7 +317,7 @@ class TestFlow:
         assert all(r["best peer / this"].startswith("> ") for r in records[:2])
         table = tools["bench_flow"].table(records, remarks)
         assert "absent: missing: No module named 'absent'" in table
-        assert f"SciPy RK45, {case}: not run, its short horizon foretells" in table
+        assert f"SciPy RK45, {case}: not run, its short horizon foretells more than" in table
 
     def test_accurate_peers_set_the_error_to_match(self, tools: dict[str, ModuleType]) -> None:
         trial = tools["bench_flow"].Trial
