@@ -100,7 +100,7 @@ $(BENCH_VENV)/stamp: $(SOURCES) $(STAMPS)/group-build
 	$(BENCH_VENV)/bin/python -m pip install --quiet "pip>=25.1"
 	$(BENCH_VENV)/bin/python -m pip install --quiet --force-reinstall --no-deps build/bench/wheel/*.whl
 	$(BENCH_VENV)/bin/python -m pip install --quiet "jepa-ode[plot,bench]"
-	for peer in diffrax heyoka numbalsoda torch; do $(BENCH_VENV)/bin/python -m pip install --quiet --group bench-$$peer || \
+	for peer in diffrax heyoka numbalsoda torch torchdiffeq; do $(BENCH_VENV)/bin/python -m pip install --quiet --group bench-$$peer || \
 	  echo "make: $$peer cannot be installed here; the tables will say so" >&2; done
 	touch $@
 

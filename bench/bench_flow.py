@@ -1,167 +1,226 @@
-"""What does the gradient flow of a whole network cost, on short horizons and on long ones, beside SciPy on the same products?
+"""What does the gradient flow of a whole network cost, on short horizons and on ten times as long ones, beside ODE libraries?
 
-Workload W2: ``Sxx = A A^T/d + 0.1 I`` and ``Syx = Sxx^(1/2) R Sxx^(1/2)`` with R symmetric, its eigenvalues in [0.2, 0.95],
-in a random basis (seeded); a balanced start at eps = 1e-2; 50 times up to the horizon; rtol = 1e-6, atol = 1e-9. On the long
-horizons most features have been learned and relax fast, which limits the steps of explicit methods: there `method="auto"`
-turns to its stabilised one. The error is the largest of the responses, against a flow at rtol = 1e-11 that SciPy confirms.
+Workload W2 (flow_workload.py), everybody at rtol = 1e-6, atol = 1e-9 on one CPU with one thread. The error is the largest of
+the responses, against a flow at rtol = 1e-11 that the most accurate peer confirms before anything is timed. "matched" is this
+package with the loosest rtol whose error is at most that of the fastest peer. On long horizons the learned features relax
+fast, which limits the steps of explicit methods: there `method="auto"` turns to its stabilised one. A peer whose right-hand
+sides on the short horizon foretell more than `--limit` seconds on the long one is not run; its row is that lower bound.
+Seconds are of CPU time: on one CPU what a run takes alone. Compilation (diffrax) is excluded and told beside the table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+import time
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from scipy.integrate import solve_ivp
 
+import flow_peers
 import jepa_ode as jo
 import measure
+import peers
+from flow_peers import ATOL, RTOL, Answer
+from flow_workload import Case, Network, network
+from workload import Array, tuned
 
 Record = dict[str, Any]
-Array = npt.NDArray[np.float64]
-METHODS = ("auto", "tsit5", "dop853")
-PEERS = ("RK45", "DOP853")
-TIMES = 50
-EPS = 1e-2
+AUTO, MATCHED = "jepa_ode auto", "jepa_ode auto, matched"
+REFERENCE_RTOL, REFERENCE_ATOL = 1e-11, 1e-13
+LOOSEST = 1e-4  # rtol
+CONFIRMED = 1e-5  # what the most accurate peer may differ from the reference by
+FORETOLD = (
+    8  # times the right-hand sides of the short horizon a peer takes on the long one, at least: 8.7 to 12.4 at d = 32
+)
+CLOSE = 1.2  # peers within this factor of the fastest count as fastest: their most accurate is the one to match
+
+SHORT = (
+    Case("jepa", 32, 4, 2500),
+    Case("jepa", 32, 2, 1000),
+    Case("jepa", 128, 2, 1000),
+    Case("mae", 128, 4, 100),
+    Case("jepa", 128, 4, 2500),
+    Case("jepa", 256, 2, 500),
+    Case("jepa", 256, 4, 1250),
+)
+# Ordered by what they take; the default stops where a run of the whole table would pass ten minutes.
+CASES = (
+    *SHORT[:2],
+    *(Case(c.objective, c.d, c.depth, c.horizon, long=True) for c in SHORT[:2]),
+    *SHORT[2:],
+    *(Case(c.objective, c.d, c.depth, c.horizon, long=True) for c in SHORT[2:]),
+)
+BY_DEFAULT = range(6)
 
 
 @dataclass(frozen=True)
-class Case:
-    """An objective, the dimension of the data and of all layers, a depth and a horizon."""
+class Trial:
+    """The first run of a solver: what it took, and its largest error."""
 
-    objective: str
-    d: int
-    depth: int
-    horizon: float
-
-    def __str__(self) -> str:
-        """Return the text that names the case in tables."""
-        return f"{self.objective} d={self.d} L={self.depth} T={self.horizon:g}"
+    seconds: float
+    evaluations: int
+    error: float
 
 
-CASES = (
-    Case("jepa", 32, 4, 2500),
-    Case("jepa", 32, 4, 25_000),
-    Case("jepa", 32, 2, 1000),
-    Case("jepa", 32, 2, 10_000),
-    Case("mae", 32, 4, 100),
-    Case("mae", 32, 4, 1000),
-    Case("jepa", 128, 2, 1000),
-)
+def largest_error(response: Any, reference: Array) -> float:
+    """Return the largest absolute error, infinite where a value is missing."""
+    largest = float(np.max(np.abs(response - reference)))
+    return largest if np.isfinite(largest) else float("inf")
 
 
-def covariances(d: int) -> jo.Covariances:
-    """Return those of W2."""
-    rng = np.random.default_rng(0)
-    a = rng.standard_normal((d, d))
-    xx = a @ a.T / d + 0.1 * np.eye(d)
-    values, vectors = np.linalg.eigh(xx)
-    root = vectors * np.sqrt(values) @ vectors.T
-    basis = np.linalg.qr(rng.standard_normal((d, d)))[0]
-    yx = root @ (basis * rng.uniform(0.2, 0.95, d) @ basis.T) @ root
-    return jo.Covariances(xx, (yx + yx.T) / 2, xx)
+def trial(run: Callable[[], Answer], reference: Array) -> Trial:
+    """Return what a run took and how far it is from the reference."""
+    begin = time.process_time()
+    answer = run()
+    return Trial(time.process_time() - begin, answer.evaluations, largest_error(answer.response, reference))
 
 
-class NumpyFlow:
-    """The same flow by NumPy's products, as a user of SciPy would write it (THEORY.md 1)."""
-
-    def __init__(self, case: Case, cov: jo.Covariances, net: jo.LinearNetwork) -> None:
-        self.case, self.cov, self.evaluations = case, cov, 0
-        self.start = np.concatenate([block.ravel() for block in (*net.encoder, net.predictor)])
-
-    def layers(self, state: Array) -> Array:
-        """Return W^1, ..., W^L, V."""
-        return state.reshape(self.case.depth + 1, self.case.d, self.case.d)
-
-    def velocity(self, _: float, state: Array) -> Array:
-        """Return the right-hand side."""
-        self.evaluations += 1
-        *encoder, predictor = self.layers(state)
-        below = [encoder[0]]
-        for layer in encoder[1:]:
-            below.append(layer @ below[-1])
-        target = below[-1] @ self.cov.Syx if self.case.objective == "jepa" else self.cov.Syx
-        e = predictor @ (below[-1] @ self.cov.Sxx) - target
-        moved = np.empty_like(self.layers(state))
-        moved[-1] = -e @ below[-1].T
-        gradient = predictor.T @ e
-        for k in range(self.case.depth - 1, 0, -1):
-            moved[k] = -gradient @ below[k - 1].T
-            gradient = encoder[k].T @ gradient
-        moved[0] = -gradient
-        return moved.ravel()
-
-    def response(self, state: Array, directions: Array) -> Array:
-        """Return the encoder's response to each direction."""
-        encoded = directions
-        for layer in self.layers(state)[:-1]:
-            encoded = layer @ encoded
-        return np.linalg.norm(encoded, axis=0)
+def ours(net: Network, t: Array, method: str = "auto", rtol: float = RTOL, atol: float = ATOL) -> Answer:
+    """Return the answer of this package."""
+    flow = jo.gradient_flow(
+        net.start,
+        net.cov,
+        net.objective,
+        t=t,
+        method=method,
+        rtol=rtol,
+        atol=atol,
+        features=net.features,
+        max_steps=10**8,
+    )
+    if not flow.success:
+        raise AssertionError(f"{method} at rtol={rtol:g}: {flow.message}")
+    return Answer(flow.response, flow.nfev)
 
 
-def compare(case: Case, rounds: int, budget: float) -> list[Record]:
-    """Return a record for each method: right-hand sides, measured error, median time, ratio."""
-    cov = covariances(case.d)
-    net = jo.LinearNetwork.balanced(case.d, case.depth, EPS)
-    t = np.linspace(0, case.horizon, TIMES)
-    features = cov.spectrum()
-    directions = features.duals / np.linalg.norm(features.duals, axis=0)
-    evaluations: dict[str, int] = {}
+def references(net: Network, case: Case) -> dict[Case, Array]:
+    """Return accurate responses at the times of the case and, of one flow, of its short horizon."""
+    both = np.unique(np.concatenate([case.short.t, case.t]))
+    response = ours(net, both, "dop853", REFERENCE_RTOL, REFERENCE_ATOL).response
+    return {c: response[:, np.searchsorted(both, c.t)] for c in (case.short, case)}
 
-    def ours(method: str, **options: Any) -> Array:
-        flow = jo.gradient_flow(
-            net, cov, case.objective, t=t, method=method, features=features, max_steps=10**7, **options
-        )
-        if not flow.success:
-            raise AssertionError(f"{case}: {flow.message}")
-        evaluations[f"jepa_ode {method}"] = flow.nfev
-        return flow.response
 
-    def scipy(method: str, **options: Any) -> Array:
-        flow = NumpyFlow(case, cov, net)
-        run = solve_ivp(flow.velocity, (0, t[-1]), flow.start, method, t, **{"rtol": 1e-6, "atol": 1e-9} | options)
-        evaluations[f"SciPy {method}"] = flow.evaluations
-        return np.stack([flow.response(state, directions) for state in run.y.T], axis=1)
+def confirm(case: Case, trials: Sequence[Trial]) -> None:
+    """Raise when no peer comes near the reference."""
+    nearest = min((trial.error for trial in trials), default=float("inf"))
+    if not nearest <= CONFIRMED:
+        raise AssertionError(f"{case}: the reference and the most accurate peer differ by {nearest:.1e}")
 
-    reference = ours("dop853", rtol=1e-11, atol=1e-13)
-    runs: dict[str, Callable[[], Array]] = {f"jepa_ode {m}": lambda m=m: ours(m) for m in METHODS}
-    runs |= {f"SciPy {m}": lambda m=m: scipy(m) for m in PEERS}
-    errors = {name: float(np.abs(run() - reference).max()) for name, run in runs.items()}
-    if errors["SciPy DOP853"] > 1e-4:
-        raise AssertionError(f"{case}: the reference and SciPy differ by {errors['SciPy DOP853']:.1e}")
-    times = measure.in_turns(runs, rounds, budget)
+
+def error_to_match(trials: Sequence[Trial]) -> float:
+    """Return the smallest error among the peers that are about as fast as the fastest."""
+    fastest = min(trial.seconds for trial in trials)
+    return min(trial.error for trial in trials if trial.seconds <= CLOSE * fastest)
+
+
+def compare(
+    case: Case, options: argparse.Namespace, known: dict[tuple[Case, str], Trial]
+) -> tuple[list[Record], list[str]]:
+    """Return a record for each solver, and remarks; `known` keeps trials from case to case."""
+    net = network(case)
+    reference = references(net, case)
+    found, missing = peers.gather(net, {package: flow_peers.PACKAGES[package] for package in options.peers})
+    remarks = [f"{package}: missing: {reason}" for package, reason in missing.items()]
+
+    def tried(peer: flow_peers.Peer, at: Case) -> Trial:
+        if (at, peer.name) not in known:
+            known[at, peer.name] = trial(lambda: peer.run(at.t), reference[at])
+        return known[at, peer.name]
+
+    on_short = {peer.name: tried(peer, case.short) for peer in found}
+    foretold = {name: first.seconds * (FORETOLD if case.long else 1) for name, first in on_short.items()}
+    able = [peer for peer in found if foretold[peer.name] <= options.limit]
+    trials = {peer.name: tried(peer, case) for peer in able}
+    confirm(case, [*on_short.values(), *trials.values()])
+
+    # Where no peer can be run on the long horizon, the fastest on the short one says which error to match.
+    target = error_to_match(list((trials or on_short).values()))
+    rtol, _ = tuned(
+        lambda rtol: ours(net, case.t, rtol=rtol).response,
+        reference[case],
+        target,
+        REFERENCE_RTOL,
+        largest=LOOSEST,
+        error=largest_error,
+    )
+    runs: dict[str, Callable[[], Answer]] = {AUTO: lambda: ours(net, case.t)}
+    if rtol == rtol:
+        runs[MATCHED] = lambda: ours(net, case.t, rtol=rtol)
+    trials |= {name: trial(run, reference[case]) for name, run in runs.items()}
+    runs |= {peer.name: lambda peer=peer: peer.run(case.t) for peer in able}
+    warm = {name: trials[name].seconds for name in runs}
+    times = measure.in_turns(
+        runs, options.rounds, options.budget, fewest=options.fewest, warm=warm, clock=time.process_time
+    )
     median = measure.medians(times)
-    return [
+    best = min([*(median[peer.name] for peer in able), *([options.limit] if len(able) < len(found) else [])])
+    bound = "> " if best == options.limit else ""
+    records = [
         {
             "case": str(case),
             "solver": name,
-            "right-hand sides": evaluations[name],
-            "error": errors[name],
+            "rtol": rtol if name == MATCHED else RTOL,
+            "right-hand sides": trials[name].evaluations,
+            "error": trials[name].error,
             "seconds": median[name],
-            "us per right-hand side": 1e6 * median[name] / evaluations[name],
-            "times as long as auto": median[name] / median["jepa_ode auto"],
+            "fastest": min(times[name]),
+            "slowest": max(times[name]),
+            "us per right-hand side": 1e6 * median[name] / trials[name].evaluations,
+            "best peer / this": bound + measure.number(best / median[name]) if name in (AUTO, MATCHED) else "",
             "rounds": len(times[name]),
         }
         for name in runs
     ]
+    for peer in found:
+        if peer not in able:
+            records.append({"case": str(case), "solver": peer.name, "rtol": RTOL, "seconds": f"> {options.limit:g}"})
+            remarks.append(
+                f"{peer.name}, {case}: not run, its short horizon foretells more than {foretold[peer.name]:.0f} s"
+            )
+        if peer.compile_seconds:
+            remarks.append(f"{peer.name}, {case}: compiled in {peer.compile_seconds:.1f} s, not counted")
+    if MATCHED not in runs:
+        remarks.append(f"{MATCHED}, {case}: no rtol meets the error {target:.1e}")
+    return records, remarks
+
+
+def table(records: Sequence[Record], remarks: Sequence[str]) -> str:
+    """Return the records as Markdown, and the remarks below."""
+    columns = list(dict.fromkeys(column for record in records for column in record))
+    rows = [[record.get(column, float("nan")) for column in columns] for record in records]
+    return "\n".join([measure.markdown(columns, rows), *(f"\n{remark}" for remark in dict.fromkeys(remarks))])
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options."""
+    cases = "\n".join(f"  {k:2}  {case}" for k, case in enumerate(CASES))
+    parser = measure.parser(f"{__doc__}\ncases:\n{cases}")
+    parser.add_argument("--cases", type=int, nargs="+", default=BY_DEFAULT, help="which cases (default: %(default)s)")
+    parser.add_argument("--peers", nargs="+", choices=list(flow_peers.PACKAGES), default=list(flow_peers.PACKAGES))
+    parser.add_argument("--budget", type=float, default=4.0, help="seconds for the rounds of one solver (default: 4)")
+    parser.add_argument("--fewest", type=int, default=3, help="rounds at least, whatever the budget (default: 3)")
+    parser.add_argument("--limit", type=float, default=300.0, help="seconds that one run of a peer may take")
+    return parser.parse_args(arguments)
 
 
 def main() -> None:
     """Run the benchmark."""
-    parser = measure.parser(__doc__)
-    parser.add_argument("--cases", type=int, nargs="+", default=range(len(CASES)), help="which cases, from 0")
-    parser.add_argument("--budget", type=float, default=4.0, help="seconds for the rounds of one solver (default: 4)")
-    options = parser.parse_args()
+    options = parse()
     measure.pin_to_one_cpu()
+    warnings.filterwarnings("ignore", module="diffrax|equinox|torchdiffeq")
     records: list[Record] = []
+    remarks: list[str] = []
+    known: dict[tuple[Case, str], Trial] = {}
     for k in options.cases:
-        records += compare(CASES[k], options.rounds, options.budget)
-    columns = [name for name in records[0] if name != "rounds"]
-    measure.write(
-        options.output, "flow", records, measure.markdown(columns, [[r[c] for c in columns] for r in records])
-    )
+        of_case, remarked = compare(CASES[k], options, known)
+        print(table(of_case, []), flush=True)
+        records += of_case
+        remarks += remarked
+    versions = peers.versions((*flow_peers.PACKAGES, "jax", "torch"))
+    measure.write(options.output, "flow", records, table(records, remarks), {"versions": versions, "remarks": remarks})
 
 
 if __name__ == "__main__":

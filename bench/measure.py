@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -43,10 +44,20 @@ def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     return result
 
 
+# What libraries read when they are loaded: a thread pool on one CPU would only get in its own way.
+ONE_THREAD = {
+    **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"),
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+}
+
+
 def pin_to_one_cpu() -> None:
-    """Let this process run on one CPU only; call it before libraries start threads of their own."""
+    """Let this process run on one CPU with one thread. It starts anew for that: NumPy's BLAS has threads already."""
+    if ONE_THREAD.items() <= os.environ.items():
+        return
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    os.execve(sys.executable, sys.orig_argv, {**os.environ, **ONE_THREAD})
 
 
 def parser(description: str | None, features: int = 10_000) -> argparse.ArgumentParser:
@@ -62,29 +73,37 @@ def parser(description: str | None, features: int = 10_000) -> argparse.Argument
     return result
 
 
-def seconds(run: Callable[[], Any]) -> float:
+def seconds(run: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
     """Return the time of one call; what it returns is freed after the clock has stopped."""
-    begin = time.perf_counter()
+    begin = clock()
     result = run()
-    elapsed = time.perf_counter() - begin
+    elapsed = clock() - begin
     del result
     return elapsed
 
 
 def in_turns(
-    runs: Mapping[Any, Callable[[], Any]], rounds: int = ROUNDS, budget: float = 4.0
+    runs: Mapping[Any, Callable[[], Any]],
+    rounds: int = ROUNDS,
+    budget: float = 4.0,
+    *,
+    fewest: int = FEWEST_ROUNDS,
+    warm: Mapping[Any, float] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[Any, list[float]]:
     """Return the times of each run, in seconds, measured in turns after one call to warm up.
 
-    A run whose rounds would take more than `budget` seconds gets fewer of them, but no fewer than three.
+    A run whose rounds would take more than `budget` seconds gets fewer of them, but no fewer than `fewest`. `warm` are
+    times of calls that have warmed up already. The `clock` time.process_time tells, of runs on one CPU, what they
+    would take alone, whatever else runs there.
     """
-    first = {key: max(seconds(run), 1e-9) for key, run in runs.items()}
-    wanted = {key: min(rounds, max(FEWEST_ROUNDS, int(budget / first[key]))) for key in runs}
+    first = {key: max(seconds(run, clock), 1e-9) for key, run in runs.items()} if warm is None else warm
+    wanted = {key: min(rounds, max(fewest, int(budget / first[key]))) for key in runs}
     times: dict[Any, list[float]] = {key: [] for key in runs}
     for turn in range(rounds):
         for key, run in runs.items():
             if turn < wanted[key]:
-                times[key].append(seconds(run))
+                times[key].append(seconds(run, clock))
     return times
 
 

@@ -10,7 +10,7 @@ import contextlib
 import importlib.metadata
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -284,22 +284,27 @@ PACKAGES: dict[str, Callable[[Workload], Iterator[Peer]]] = {
 HINTS = {"numbalsoda": "it has no wheel for this Python, and its source needs a Fortran compiler"}
 
 
-def peers(work: Workload, packages: tuple[str, ...] = tuple(PACKAGES)) -> tuple[list[Peer], dict[str, str]]:
-    """Return the solvers of a workload, and why a package of them is missing."""
-    found: list[Peer] = []
+def gather(work: Any, packages: Mapping[str, Callable[[Any], Iterable[Any]]]) -> tuple[list[Any], dict[str, str]]:
+    """Return what each package makes of a workload, and why a package is missing."""
+    found: list[Any] = []
     missing: dict[str, str] = {}
-    for package in packages:
+    for package, make in packages.items():
         try:
-            found += PACKAGES[package](work)
+            found += make(work)
         except ImportError as error:
             missing[package] = HINTS.get(package, str(error))
     return found, missing
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of the peers and of what compiles them."""
+def peers(work: Workload, packages: tuple[str, ...] = tuple(PACKAGES)) -> tuple[list[Peer], dict[str, str]]:
+    """Return the solvers of a workload, and why a package of them is missing."""
+    return gather(work, {package: PACKAGES[package] for package in packages})
+
+
+def versions(packages: Iterable[str] = (*PACKAGES, "jax", "numba", "llvmlite")) -> dict[str, str]:
+    """Return the versions of the packages that are installed: by default the peers and what compiles them."""
     result = {}
-    for package in (*PACKAGES, "jax", "numba", "llvmlite"):
+    for package in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             result[package] = importlib.metadata.version(package)
     return result

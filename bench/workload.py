@@ -22,6 +22,7 @@ TIMES = 200
 TARGETS = (1e-6, 1e-10)
 RUNGE_KUTTA = ("tsit5", "dop853")  # methods of jo.solve that take a tolerance
 SMALLEST_RTOL = 1e-13  # that jo.solve takes
+LARGEST_RTOL = 1e-2  # to try
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,13 @@ def checked_exact(work: Workload, tolerance: float = 1e-9) -> Array:
 
 
 def tuned(
-    run: Callable[[float], npt.ArrayLike], exact: Array, target: float, smallest: float = SMALLEST_RTOL
+    run: Callable[[float], npt.ArrayLike],
+    exact: Array,
+    target: float,
+    smallest: float = SMALLEST_RTOL,
+    *,
+    largest: float = LARGEST_RTOL,
+    error: Callable[[npt.ArrayLike, Array], float] = error,
 ) -> tuple[float, float]:
     """Return the loosest tolerance, on a grid of quarter decades, that meets the target error, and the error measured.
 
@@ -134,13 +141,13 @@ def tuned(
             seen[k] = error(run(rtol(k)), exact)
         return seen[k]
 
-    last = round(-4 * np.log10(smallest))
-    k = round(-4 * np.log10(target))
+    first, last = round(-4 * np.log10(largest)), round(-4 * np.log10(smallest))
+    k = max(first, round(-4 * np.log10(target)))
     while measured(k) > target:
         if k == last:
             return float("nan"), min(seen.values())
         excess = 4 * np.log10(measured(k) / target) if np.isfinite(measured(k)) else 4
         k = min(k + max(1, int(excess / 2)), last)
-    while k > 8 and measured(k - 1) <= target:
+    while k > first and measured(k - 1) <= target:
         k -= 1
     return rtol(k), measured(k)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import math
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +16,13 @@ import numpy as np
 import pytest
 
 import jepa_ode as jo
+import reference_flow
 from jepa_ode import bench
+from jepa_ode._core import engine
 from jepa_ode.bench import Measurement, Settings
 from jepa_ode.cli import main
+from jepa_ode.flow import network_flow, start_state
+from jepa_ode.objectives import as_objective
 
 TINY = Settings(features=300, integrated=40, rounds=1)
 FOLDER = Path(__file__).resolve().parent.parent / "bench"
@@ -130,7 +136,10 @@ class TestCommand:
 @pytest.fixture(scope="module")
 def tools() -> Iterator[dict[str, ModuleType]]:
     """The modules that the files of bench/ share."""
-    names = ("workload", "measure", "peers", "bench_peers", "bench_flow")
+    names = (
+        *("workload", "measure", "peers", "flow_workload", "flow_peers"),
+        *("bench_peers", "bench_flow", "bench_right_hand_side"),
+    )
     loaded = {}
     for name in names:
         spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
@@ -164,6 +173,14 @@ class TestTools:
         rtol, error = tools["workload"].tuned(run, exact, 1e-6)
         assert error <= 1e-6 < factor * (rtol * 10**0.25) ** slope
 
+    def test_tuned_stays_within_what_it_may_try(self, tools: dict[str, ModuleType]) -> None:
+        exact = np.ones((3, 4))
+        assert tools["workload"].tuned(lambda _: exact, exact, 1e-6, largest=1e-4)[0] == 1e-4
+        rtol, error = tools["workload"].tuned(
+            lambda rtol: exact + 7 * rtol, exact, 1.0, largest=0.1, error=lambda w, e: float(np.max(w - e))
+        )
+        assert (rtol, error) == (0.1, pytest.approx(0.7))
+
     def test_tuned_gives_up(self, tools: dict[str, ModuleType]) -> None:
         exact = np.ones((3, 4))
         rtol, best = tools["workload"].tuned(lambda _: exact * 1.01, exact, 1e-6)
@@ -178,6 +195,12 @@ class TestTools:
         times = tools["measure"].in_turns({name: lambda name=name: calls.append(name) for name in "ab"}, rounds=3)
         assert calls == list("abababab")  # the first two warm up
         assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3}
+
+    def test_turns_after_a_trial(self, tools: dict[str, ModuleType]) -> None:
+        calls: list[str] = []
+        runs = {name: lambda name=name: calls.append(name) for name in "ab"}
+        tools["measure"].in_turns(runs, rounds=3, budget=10.0, fewest=1, warm={"a": 20.0, "b": 5.0})
+        assert calls == list("abb")
 
     def test_markdown(self, tools: dict[str, ModuleType]) -> None:
         table = tools["measure"].markdown(["solver", "ms"], [["exact", 1.23456], ["none", float("nan")]])
@@ -225,12 +248,138 @@ class TestPeers:
         expected = u**power * (lam - sigma2 * u**q)  # THEORY.md 2
         np.testing.assert_allclose(tools["peers"].velocity(work)(u, lam, sigma2), expected, rtol=1e-13, atol=1e-15)
 
-    def test_flow_of_a_network(self, tools: dict[str, ModuleType]) -> None:
-        for objective in ("jepa", "mae"):
-            records = tools["bench_flow"].compare(tools["bench_flow"].Case(objective, 4, 3, 200.0), 1, 0.01)
-            by_solver = {r["solver"]: r for r in records}
-            assert {"jepa_ode auto", "SciPy RK45", "SciPy DOP853"} <= by_solver.keys()
-            for record in records:
-                assert record["error"] < 1e-4
-                assert record["right-hand sides"] > 0
-            assert by_solver["jepa_ode auto"]["times as long as auto"] == 1
+
+class TestFlow:
+    """bench_flow.py on a network of 4 features."""
+
+    @pytest.fixture
+    def options(self, tools: dict[str, ModuleType]) -> argparse.Namespace:
+        pytest.importorskip("scipy")
+        return tools["bench_flow"].parse(["--rounds", "1", "--fewest", "1", "--peers", "scipy"])
+
+    @pytest.mark.parametrize("objective", ["jepa", "mae"])
+    @pytest.mark.parametrize("long", [False, True])
+    def test_answers_are_measured(
+        self, tools: dict[str, ModuleType], options: argparse.Namespace, objective: str, long: bool
+    ) -> None:
+        case = tools["flow_workload"].Case(objective, 4, 3, 200.0, long)
+        records, remarks = tools["bench_flow"].compare(case, options, {})
+        by_solver = {r["solver"]: r for r in records}
+        assert list(by_solver) == ["jepa_ode auto", "jepa_ode auto, matched", "SciPy RK45", "SciPy DOP853"]
+        for record in records:
+            assert record["case"] == f"{objective} d=4 L=3 T={2000 if long else 200}"
+            assert record["error"] < 1e-4
+            assert record["right-hand sides"] > 0
+            assert record["us per right-hand side"] == pytest.approx(
+                1e6 * record["seconds"] / record["right-hand sides"]
+            )
+        theirs, matched = [by_solver[f"SciPy {m}"] for m in ("RK45", "DOP853")], by_solver["jepa_ode auto, matched"]
+        assert matched["error"] <= max(record["error"] for record in theirs)
+        best = min(record["seconds"] for record in theirs)
+        assert float(matched["best peer / this"]) == pytest.approx(best / matched["seconds"], rel=6e-3)
+        assert not remarks
+
+    def test_reference_is_right(self, tools: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("scipy")
+        monkeypatch.setattr(tools["flow_peers"], "RTOL", 1e-12)
+        monkeypatch.setattr(tools["flow_peers"], "ATOL", 1e-14)
+        case = tools["flow_workload"].Case("jepa", 4, 3, 200.0, long=True)
+        net = tools["flow_workload"].network(case)
+        accurate = list(tools["flow_peers"].scipy_peers(net))[1]
+        reference = tools["bench_flow"].references(net, case)
+        assert [of.t[-1] for of in reference] == [200, 2000]
+        for of, response in reference.items():
+            np.testing.assert_allclose(accurate.run(of.t).response, response, rtol=0, atol=1e-9)
+
+    def test_wrong_answers_are_not_timed(
+        self, tools: dict[str, ModuleType], options: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        right = tools["bench_flow"].references
+
+        def wrong(*arguments: object) -> dict[object, bench.FloatArray]:
+            return {case: response + 1e-3 for case, response in right(*arguments).items()}
+
+        monkeypatch.setattr(tools["bench_flow"], "references", wrong)
+        with pytest.raises(AssertionError, match=r"most accurate peer differ by 1\.0e-03$"):
+            tools["bench_flow"].compare(tools["flow_workload"].Case("jepa", 4, 2, 200.0), options, {})
+
+    def test_missing_and_slow_peers_are_told(
+        self, tools: dict[str, ModuleType], options: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def absent(_: object) -> Iterator[object]:
+            raise ImportError("No module named 'absent'")
+
+        monkeypatch.setitem(tools["flow_peers"].PACKAGES, "absent", absent)
+        options.peers, options.limit = ["scipy", "absent"], 1e-9
+        case = tools["flow_workload"].Case("jepa", 4, 2, 200.0, long=True)
+        records, remarks = tools["bench_flow"].compare(case, options, {})
+        assert [r["solver"] for r in records if r["seconds"] == "> 1e-09"] == ["SciPy RK45", "SciPy DOP853"]
+        assert all(r["best peer / this"].startswith("> ") for r in records[:2])
+        table = tools["bench_flow"].table(records, remarks)
+        assert "absent: missing: No module named 'absent'" in table
+        assert f"SciPy RK45, {case}: not run, its short horizon foretells more than" in table
+
+    def test_accurate_peers_set_the_error_to_match(self, tools: dict[str, ModuleType]) -> None:
+        trial = tools["bench_flow"].Trial
+        trials = [trial(1.0, 10, 1e-5), trial(1.1, 10, 2e-6), trial(2.0, 10, 1e-9)]
+        assert tools["bench_flow"].error_to_match(trials) == 2e-6
+
+    @pytest.mark.parametrize("objective", ["jepa", "mae"])
+    def test_right_hand_sides_are_those_of_the_theory(self, tools: dict[str, ModuleType], objective: str) -> None:
+        net = tools["flow_workload"].network(tools["flow_workload"].Case(objective, 4, 3, 1.0))
+        rng = np.random.default_rng(1)
+        weights = [rng.standard_normal((4, 4)) for _ in range(4)]
+        moved = tools["flow_peers"].velocity(weights, net.cov.Sxx, net.cov.Syx, objective)
+        W, V, _ = reference_flow.velocity(weights[:-1], weights[-1], net.cov, as_objective(objective))
+        np.testing.assert_allclose(moved, [*W, V], rtol=1e-12, atol=1e-12)
+
+    def test_peers_agree(self, tools: dict[str, ModuleType]) -> None:
+        case = tools["flow_workload"].Case("jepa", 4, 2, 200.0)
+        net = tools["flow_workload"].network(case)
+        found, _ = tools["peers"].gather(net, tools["flow_peers"].PACKAGES)
+        reference = tools["bench_flow"].references(net, case)[case]
+        for peer in found:
+            np.testing.assert_allclose(peer.run(case.t).response, reference, rtol=0, atol=1e-4)
+
+    def test_covariances_are_those_of_w2(self, tools: dict[str, ModuleType]) -> None:
+        cov = tools["flow_workload"].covariances(16)
+        assert np.linalg.eigvalsh(cov.Sxx)[0] > 0.1
+        np.testing.assert_array_equal(cov.Syx, cov.Syx.T)
+        rho = np.linalg.eigvals(np.linalg.solve(cov.Sxx, cov.Syx))
+        assert ((rho.real > 0.2) & (rho.real < 0.95)).all()
+
+
+class TestRightHandSide:
+    """bench_right_hand_side.py on matrices of 4 x 4."""
+
+    def test_ratios(self, tools: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
+        def absent(*_: object) -> None:
+            raise ImportError("No module named 'absent'")
+
+        tool = tools["bench_right_hand_side"]
+        monkeypatch.setitem(tool.LIBRARIES, "absent", absent)
+        records, missing = tool.compare(4, tool.parse(["--rounds", "1", "--slice", "1e-4"]))
+        assert [(r["objective"], r["L"], r["products"]) for r in records] == [
+            *(("jepa", 1, 5), ("jepa", 2, 8), ("jepa", 4, 14)),
+            *(("mae", 1, 4), ("mae", 2, 7), ("mae", 4, 13)),
+        ]
+        rates = [value for name, value in records[0].items() if name.endswith("GFLOP/s")]
+        assert len(rates) >= 2
+        for record in records:
+            assert record["us for its products"] == pytest.approx(record["products"] * 2e-3 * 4**3 / max(rates))
+            assert record["ratio"] == pytest.approx(record["us per right-hand side"] / record["us for its products"])
+        assert missing["absent"] == "No module named 'absent'"
+        assert "absent: missing: No module named 'absent'" in tool.table(records, missing)
+
+    def test_what_is_repeated_is_right(self, tools: dict[str, ModuleType]) -> None:
+        a, b = np.random.default_rng(0).standard_normal((2, 5, 5))
+        np.testing.assert_allclose(engine.product(a, b, 3), a @ b, rtol=1e-13, atol=1e-13)
+        net = tools["flow_workload"].network(tools["flow_workload"].Case("jepa", 5, 2, 1.0))
+        flow = network_flow(net.start, as_objective("jepa"), net.cov.Sxx, net.cov.Syx, None)
+        state = start_state(net.start, as_objective("jepa"))
+        np.testing.assert_array_equal(flow.velocity(state, 3), flow.velocity(state))
+
+    def test_runs_as_a_program_with_one_thread(self, tmp_path: Path) -> None:
+        program = [sys.executable, str(FOLDER / "bench_right_hand_side.py"), "--sizes", "4", "--rounds", "1"]
+        subprocess.run([*program, "--slice", "1e-4", "--output", str(tmp_path)], check=True, capture_output=True)
+        assert len(json.loads((tmp_path / "right_hand_side.json").read_text())["records"]) == 6

@@ -204,16 +204,17 @@ def test_engine_goes_by_one_name_whatever_was_chosen() -> None:
 
 
 def test_status_has_a_sentence_for_each_value() -> None:
-    sentences = {jepa_ode.Status(code): _core.engine.status_message(jepa_ode.Status(code)) for code in range(4)}
+    sentences = {jepa_ode.Status(code): _core.engine.status_message(jepa_ode.Status(code)) for code in range(5)}
     assert [status.name for status in sentences] == [
         "OK",
         "MAX_STEPS",
         "STEP_TOO_SMALL",
         "NOT_FINITE",
+        "STOPPED",
     ]
-    assert len(set(sentences.values())) == 4
-    with pytest.raises(ValueError, match="4"):
-        jepa_ode.Status(4)
+    assert len(set(sentences.values())) == 5
+    with pytest.raises(ValueError, match="5"):
+        jepa_ode.Status(5)
 
 
 def test_build_info_tells_what_runs() -> None:

@@ -104,10 +104,10 @@ class NetworkFlow {
     require(stop_gradient || yy_, "without stop-gradient the flow needs Syy");
   }
 
-  Array velocity(const Array& state) {
+  Array velocity(const Array& state, Index repeats) {
     require_state(state);
     Array velocity(state.size());
-    workspace().velocity(state.data(), velocity.mutable_data());
+    for (Index k = 0; k < repeats; ++k) workspace().velocity(state.data(), velocity.mutable_data());
     return velocity;
   }
 
@@ -243,6 +243,17 @@ std::vector<Observed> run_flows(const std::vector<std::shared_ptr<FlowRun>>& run
   return all;
 }
 
+// The product of two square matrices by the same Eigen, compiled with the same flags, as the flow's: `repeats` times,
+// so that bench/ can hold right-hand sides against it without the cost of a call in either.
+Array product(const Array& a, const Array& b, Index repeats) {
+  const Index d = a.shape(0);
+  require(is_matrix(a, d, d) && is_matrix(b, d, d), "matrices must have shape [d, d]");
+  Array result({d, d});
+  MatrixView out(result.mutable_data(), d, d);
+  for (Index k = 0; k < repeats; ++k) out.noalias() = ConstMatrixView(a.data(), d, d) * ConstMatrixView(b.data(), d, d);
+  return result;
+}
+
 }  // namespace
 
 void bind_linear_network(py::module_& module) {
@@ -272,7 +283,7 @@ void bind_linear_network(py::module_& module) {
            py::arg("weight_decay"), py::arg("predictor_rate"), py::arg("sxx").noconvert(), py::arg("syx").noconvert(),
            py::arg("syy").noconvert() = py::none(), py::arg("coupling").noconvert() = py::none(),
            py::arg("rho").noconvert() = py::none())
-      .def("velocity", &NetworkFlow::velocity, py::arg("state").noconvert())
+      .def("velocity", &NetworkFlow::velocity, py::arg("state").noconvert(), py::arg("repeats") = 1)
       .def("loss", &NetworkFlow::loss, py::arg("state").noconvert());
 
   py::class_<FlowRun, std::shared_ptr<FlowRun>>(module, "FlowRun", "One integration of a flow, to be run once.")
@@ -285,6 +296,9 @@ void bind_linear_network(py::module_& module) {
 
   module.def("run_flows", &run_flows, py::arg("runs"), py::arg("threads"), py::arg("progress") = py::none(),
              "Integrate, each flow on one of the threads; progress is told the part done.");
+
+  module.def("product", &product, py::arg("a").noconvert(), py::arg("b").noconvert(), py::arg("repeats") = 1,
+             "The matrix product a b, computed `repeats` times: the measure of a right-hand side's cost (bench/).");
 }
 
 }  // namespace jepa_ode::bindings

@@ -2,76 +2,19 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
-#include "jepa_ode/pack.hpp"
+#include "jepa_ode/product_tile.hpp"
 
 namespace jepa_ode {
 
 namespace {
 
-constexpr Index width = static_cast<Index>(lanes);
-// A tile of the result that fits in registers beside a row of the right factor and an entry of the left one: of 32
-// registers, or of 16.
-constexpr int tile_rows = lanes == 8 ? 8 : 4, tile_packs = lanes == 8 ? 3 : 2;
 // So many rows of a panel of the right factor, and of a tile's rows of the left one, fit in a first cache of 32 KiB.
 constexpr Index inner_block = 128;
 
+constexpr Index width = pack_width;
+
 Index packs_of(Index columns) { return (columns + width - 1) / width; }
-
-// Half a pack, for last columns that need no more: with 512 bits half a pack takes half the time.
-constexpr bool has_half_packs = lanes == 8;
-using HalfPack = double __attribute__((vector_size(lanes / 2 * sizeof(double))));
-
-template <class P>
-P load_as(const double* from) {
-  P x;
-  std::memcpy(&x, from, sizeof x);
-  return x;
-}
-
-template <class P>
-void store_as(double* to, P x) {
-  std::memcpy(to, &x, sizeof x);
-}
-
-Pack multiply_add(Pack a, Pack b, Pack c) { return fma(a, b, c); }
-
-[[maybe_unused]] HalfPack multiply_add(HalfPack a, HalfPack b, HalfPack c) {
-#if defined(__AVX512F__)
-  return _mm256_fmadd_pd(a, b, c);
-#else
-  return a * b + c;
-#endif
-}
-
-// to[i, j] = base[i, j] + scale * sum_k left[i, k] right[k, j] for Rows rows and Packs packs of columns.
-template <class P, int Rows, int Packs, bool Transposed>
-void multiply_tile(const double* a, Index a_stride, const double* b, Index b_stride, Index inner, double scale,
-                   const double* base, Index base_stride, double* to, Index to_stride) {
-  constexpr Index pack_width = sizeof(P) / sizeof(double);
-  P sum[Rows][Packs] = {};
-  for (Index k = 0; k < inner; ++k) {
-    P right[Packs];
-#pragma GCC unroll 8
-    for (int p = 0; p < Packs; ++p) right[p] = load_as<P>(b + k * b_stride + p * pack_width);
-#pragma GCC unroll 8
-    for (int i = 0; i < Rows; ++i) {
-      const P left = (Transposed ? a[k * a_stride + i] : a[i * a_stride + k]) - P{};
-#pragma GCC unroll 8
-      for (int p = 0; p < Packs; ++p) sum[i][p] = multiply_add(left, right[p], sum[i][p]);
-    }
-  }
-  const P factor = scale - P{};
-#pragma GCC unroll 8
-  for (int i = 0; i < Rows; ++i) {
-#pragma GCC unroll 8
-    for (int p = 0; p < Packs; ++p) {
-      const P before = base ? load_as<P>(base + i * base_stride + p * pack_width) : P{};
-      store_as(to + i * to_stride + p * pack_width, multiply_add(factor, sum[i][p], before));
-    }
-  }
-}
 
 template <class P, int Rows, int Packs>
 void multiply_tile(const RowJob& job, Index i, Index pack_index, Index k, Index inner, const PaddedMatrix* base) {
@@ -81,11 +24,11 @@ void multiply_tile(const RowJob& job, Index i, Index pack_index, Index k, Index 
   const Index before_stride = base ? base->stride() : 0;
   const Index a_stride = job.a->stride();
   if (job.kind == RowJob::Kind::product) {
-    multiply_tile<P, Rows, Packs, false>(job.a->row(i) + k, a_stride, right.row(k) + j, right.stride(), inner,
-                                         job.scale, before, before_stride, job.to->row(i) + j, job.to->stride());
-  } else {
-    multiply_tile<P, Rows, Packs, true>(job.a->row(k) + i, a_stride, right.row(k) + j, right.stride(), inner, job.scale,
+    product_tile<P, Rows, Packs, false>(job.a->row(i) + k, a_stride, right.row(k) + j, right.stride(), inner, job.scale,
                                         before, before_stride, job.to->row(i) + j, job.to->stride());
+  } else {
+    product_tile<P, Rows, Packs, true>(job.a->row(k) + i, a_stride, right.row(k) + j, right.stride(), inner, job.scale,
+                                       before, before_stride, job.to->row(i) + j, job.to->stride());
   }
 }
 

@@ -1,4 +1,6 @@
-// Products in kept memory are Eigen's to the bit, for every size, transposed or not.
+// Products in kept memory are Eigen's, transposed or not: to the bit but for the sizes that have a kernel of their own.
+#include <algorithm>
+
 #include "check.hpp"
 #include "jepa_ode/matrix_product.hpp"
 
@@ -20,19 +22,23 @@ void check_products(MatrixProduct& product, Index rows, Index depth, Index colum
   const Matrix at = a.transpose(), bt = b.transpose();
   Matrix ours = start, eigens = start;
 
+  // Another kernel rounds in another order.
+  const bool direct = std::max({rows, depth, columns}) <= 64 && std::min({rows, depth, columns}) >= 8;
+  const double rounding = direct ? 1e-15 * static_cast<double>(depth) : 0;
+  const auto same = [&] { return (ours - eigens).cwiseAbs().maxCoeff() <= rounding; };
   product.assign(ours, -1, a, b);
   eigens.noalias() = -1 * a * b;
-  CHECK(ours == eigens);
+  CHECK(same());
   // And right: against the sum of products, whose rounding grows like the number of terms.
   CHECK((ours + a.lazyProduct(b)).cwiseAbs().maxCoeff() <= 1e-15 * static_cast<double>(depth + 10));
 
   product.add(ours, 0.5, at.transpose(), b);
   eigens.noalias() += 0.5 * at.transpose() * b;
-  CHECK(ours == eigens);
+  CHECK(same());
 
   product.add(MatrixView(ours.data(), rows, columns), 1, ConstMatrixView(a.data(), rows, depth), bt.transpose());
   eigens.noalias() += a * bt.transpose();
-  CHECK(ours == eigens);
+  CHECK(same());
 }
 
 TEST(products_are_those_of_eigen) {
@@ -40,6 +46,9 @@ TEST(products_are_those_of_eigen) {
   for (const Index rows : {1, 2, 7, 33, 130})
     for (const Index depth : {1, 3, 12, 65, 260})
       for (const Index columns : {1, 5, 16, 47, 129}) check_products(product, rows, depth, columns);
+  for (const Index rows : {8, 9, 15, 32, 64})
+    for (const Index depth : {8, 24, 33, 64})
+      for (const Index columns : {8, 16, 24, 32, 40, 48, 56, 64}) check_products(product, rows, depth, columns);
   check_products(product, 301, 299, 300);
   check_products(product, 20, 21, 22);
 }

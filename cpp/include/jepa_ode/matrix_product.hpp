@@ -1,16 +1,21 @@
 // Products of matrices whose memory is kept.
 //
-// Eigen packs blocks of both factors before it multiplies them, and allocates the memory for that anew in every product
-// that needs more than 128 KiB of it (EIGEN_STACK_ALLOCATION_LIMIT), as those of dimensions above 128 do. The limit
-// could be raised, to the size of a cache; but stacks of threads are small on some systems. So the memory is kept here,
-// and the rest is Eigen's: its block sizes and its kernel, to the bit.
+// At the sizes of small layers packing costs more than it gains: there the factors are read in place by the kernel of
+// product_tile.hpp, a third faster than Eigen's products at d = 32 (bench/bench_right_hand_side.py). Elsewhere Eigen
+// packs blocks of both factors before it multiplies them, and allocates the memory for that anew in every product that
+// needs more than 128 KiB of it (EIGEN_STACK_ALLOCATION_LIMIT), as those of dimensions above 128 do. The limit could be
+// raised, to the size of a cache; but stacks of threads are small on some systems. So the memory is kept here, and the
+// rest is Eigen's: its block sizes and its kernel, to the bit.
 #pragma once
 
 #include <Eigen/Core>
+#include <algorithm>
+#include <type_traits>
+
+#include "jepa_ode/product_tile.hpp"
 
 namespace jepa_ode {
 
-using Eigen::Index;
 using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using ConstMatrixView = Eigen::Map<const Matrix>;
 using MatrixView = Eigen::Map<Matrix>;
@@ -21,7 +26,9 @@ class MatrixProduct {
   // out = scale a b
   template <class Out, class A, class B>
   void assign(Out&& out, double scale, const A& a, const B& b) {
-    if (is_small(a, b)) {
+    if (is_direct(a, b)) {
+      multiply_direct<false>(out, scale, a, b);
+    } else if (is_small(a, b)) {
       out.noalias() = scale * a * b;
     } else {
       out.setZero();
@@ -32,7 +39,9 @@ class MatrixProduct {
   // out += scale a b
   template <class Out, class A, class B>
   void add(Out&& out, double scale, const A& a, const B& b) {
-    if (is_small(a, b)) {
+    if (is_direct(a, b)) {
+      multiply_direct<true>(out, scale, a, b);
+    } else if (is_small(a, b)) {
       out.noalias() += scale * a * b;
     } else {
       add_packed(out, scale, a, b);
@@ -40,6 +49,68 @@ class MatrixProduct {
   }
 
  private:
+  // Factors that fit in the first cache together, and rows of whole packs.
+  template <class A, class B>
+  static bool is_direct(const A& a, const B& b) {
+    constexpr Index least = 8, most = 64;
+    const bool fits = std::max({a.rows(), a.cols(), b.cols()}) <= most && std::min(a.rows(), a.cols()) >= least;
+    return fits && b.cols() >= least && b.cols() % pack_width == 0 && (B::IsRowMajor || a.cols() % 8 == 0);
+  }
+
+  template <bool add, class Out, class A, class B>
+  void multiply_direct(Out& out, double scale, const A& a, const B& b) {
+    const Index columns = b.cols(), inner = a.cols(), packs = columns / pack_width;
+    const double* right = b.data();
+    if constexpr (!B::IsRowMajor) right = transposed(b.data(), inner, columns);
+    const auto panel = [&](auto count, Index first) {
+      constexpr int n = decltype(count)::value;
+      const auto tile = [&](auto height, Index i) {
+        constexpr bool turned = !A::IsRowMajor;
+        double* to = out.data() + i * columns + first * pack_width;
+        product_tile<Pack, decltype(height)::value, n, turned>(a.data() + (turned ? i : i * inner), a.outerStride(),
+                                                               right + first * pack_width, columns, inner, scale,
+                                                               add ? to : nullptr, columns, to, columns);
+      };
+      Index i = 0;
+      for (; i + tile_rows <= a.rows(); i += tile_rows) tile(std::integral_constant<int, tile_rows>{}, i);
+      for (; i + 2 <= a.rows(); i += 2) tile(std::integral_constant<int, 2>{}, i);
+      if (i < a.rows()) tile(std::integral_constant<int, 1>{}, i);
+    };
+    for (Index p = 0; p < packs;) {
+      const Index left = packs - p;  // of four packs two and two, rather than three and one
+      if (tile_packs >= 3 && left >= 3 && left != 4) {
+        panel(std::integral_constant<int, tile_packs>{}, p);
+        p += tile_packs;
+      } else if (left >= 2) {
+        panel(std::integral_constant<int, 2>{}, p);
+        p += 2;
+      } else {
+        panel(std::integral_constant<int, 1>{}, p);
+        p += 1;
+      }
+    }
+  }
+
+  // The transpose of what is stored as [columns, inner], in blocks of eight numbers of each row.
+  const double* transposed(const double* stored, Index inner, Index columns) {
+    double* to = grown(block_b_, inner * columns);
+    for (Index j = 0; j < columns; j += pack_width) {
+      IntPack row;
+      for (Index lane = 0; lane < pack_width; ++lane) row[static_cast<std::size_t>(lane)] = (j + lane) * inner / 8;
+      for (Index k = 0; k < inner; k += 8) {
+        Pack block[8];
+        load_rows(stored + k, row, block);
+        for (Index q = 0; q < 8; ++q) store(to + (k + q) * columns + j, block[q]);
+      }
+    }
+    return to;
+  }
+
+  static double* grown(Eigen::VectorXd& block, Index size) {
+    if (block.size() < size) block.resize(size);
+    return block.data();
+  }
+
   // What Eigen multiplies without packing: small matrices, vectors, and nothing at all.
   template <class A, class B>
   static bool is_small(const A& a, const B& b) {
@@ -60,12 +131,6 @@ class MatrixProduct {
     ~Blocking() { this->m_blockA = this->m_blockB = nullptr; }  // or the base would free them
     Blocking(const Blocking&) = delete;
     Blocking& operator=(const Blocking&) = delete;
-
-   private:
-    static double* grown(Eigen::VectorXd& block, Index size) {
-      if (block.size() < size) block.resize(size);
-      return block.data();
-    }
   };
 
   template <class Factor>

@@ -1,0 +1,72 @@
+// A tile of a product of matrices that stays in registers: the kernel of the products whose factors need no packing.
+#pragma once
+
+#include <Eigen/Core>
+#include <cstring>
+
+#include "jepa_ode/pack.hpp"
+
+namespace jepa_ode {
+
+using Eigen::Index;
+
+constexpr Index pack_width = static_cast<Index>(lanes);
+// A tile of the result fits in registers beside a row of the right factor and an entry of the left one: of 32
+// registers, or of 16.
+constexpr int tile_rows = lanes == 8 ? 8 : 4, tile_packs = lanes == 8 ? 3 : 2;
+
+// Half a pack, for last columns that need no more: with 512 bits half a pack takes half the time.
+constexpr bool has_half_packs = lanes == 8;
+using HalfPack = double __attribute__((vector_size(lanes / 2 * sizeof(double))));
+
+template <class P>
+P load_as(const double* from) {
+  P x;
+  std::memcpy(&x, from, sizeof x);
+  return x;
+}
+
+template <class P>
+void store_as(double* to, P x) {
+  std::memcpy(to, &x, sizeof x);
+}
+
+inline Pack multiply_add(Pack a, Pack b, Pack c) { return fma(a, b, c); }
+
+[[maybe_unused]] inline HalfPack multiply_add(HalfPack a, HalfPack b, HalfPack c) {
+#if defined(__AVX512F__)
+  return _mm256_fmadd_pd(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+// to[i, j] = base[i, j] + scale * sum_k left[i, k] right[k, j] for Rows rows and Packs packs of columns.
+template <class P, int Rows, int Packs, bool Transposed>
+void product_tile(const double* a, Index a_stride, const double* b, Index b_stride, Index inner, double scale,
+                  const double* base, Index base_stride, double* to, Index to_stride) {
+  constexpr Index columns = sizeof(P) / sizeof(double);
+  P sum[Rows][Packs] = {};
+  for (Index k = 0; k < inner; ++k) {
+    P right[Packs];
+#pragma GCC unroll 8
+    for (int p = 0; p < Packs; ++p) right[p] = load_as<P>(b + k * b_stride + p * columns);
+#pragma GCC unroll 8
+    for (int i = 0; i < Rows; ++i) {
+      const P left = (Transposed ? a[k * a_stride + i] : a[i * a_stride + k]) - P{};
+#pragma GCC unroll 8
+      for (int p = 0; p < Packs; ++p) sum[i][p] = multiply_add(left, right[p], sum[i][p]);
+    }
+  }
+  const P factor = scale - P{};
+#pragma GCC unroll 8
+  for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 8
+    for (int p = 0; p < Packs; ++p) {
+      const P before = base ? load_as<P>(base + i * base_stride + p * columns) : P{};
+      store_as(to + i * to_stride + p * columns, multiply_add(factor, sum[i][p], before));
+    }
+  }
+}
+
+}  // namespace jepa_ode
