@@ -17,6 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jepa_ode as jo
+from jepa_ode import training
+from jepa_ode._core import engine
 from jepa_ode.batches import _GaussianBatches
 from reference_flow import loss, product, velocity
 
@@ -655,3 +657,26 @@ def test_ctrl_c_ends_a_training_at_once(d):
     assert lines[0].startswith("interrupted")
     assert float(lines[0].split()[1]) - pressed < 0.3
     assert lines[1] == "next True"
+
+
+@given(st.integers(1, 3000), st.integers(1, 20), st.integers(0, 10**6))
+def test_moments_of_pairs_do_not_depend_on_the_threads(n, d, seed):
+    x, y = np.random.default_rng(seed).standard_normal((2, n, d))
+    one, *others = (engine.sample_moments(x, y, threads) for threads in (1, 2, 3))
+    for mine, expected in zip(one, (x.T @ x / n, y.T @ x / n, y.T @ y / n), strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=0, atol=1e-13 * np.abs(expected).max() * (1 + n) ** 0.5)
+    for other in others:
+        for mine, theirs in zip(one, other, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+def test_responses_of_many_snapshots_are_measured_on_the_way(monkeypatch):
+    net, model = (
+        jo.LinearNetwork.balanced(3, 2, 0.1),
+        jo.StaticModel.from_spectrum(jo.Spectrum([0.5] * 3, rho=[0.9, 0.6, 0.3])),
+    )
+    arguments = (net, model, "jepa")
+    settings = {"optimizer": "sgd", "lr": 0.1, "steps": 40, "batch_size": 8, "snapshots": 41}
+    whole = jo.train(*arguments, **settings)
+    monkeypatch.setattr(training, "_KEPT", 20)
+    assert jo.train(*arguments, **settings) == whole

@@ -243,6 +243,27 @@ std::vector<Observed> run_flows(const std::vector<std::shared_ptr<FlowRun>>& run
   return all;
 }
 
+// Wbar [h_L, d] of the layers that a state begins with.
+Array encoder_product(const std::vector<Index>& widths, const Array& state) {
+  require(widths.size() >= 2 && state.ndim() == 1, "a network has an input and at least one layer");
+  Matrix product = Matrix::Identity(0, 0);
+  MatrixProduct multiply;
+  Index offset = 0;
+  for (std::size_t l = 1; l < widths.size(); ++l) {
+    require(offset + widths[l] * widths[l - 1] <= state.size(), "the state does not fit the network");
+    const ConstMatrixView layer(state.data() + offset, widths[l], widths[l - 1]);
+    offset += layer.size();
+    Matrix next(widths[l], widths[0]);
+    if (l == 1) {
+      next = layer;
+    } else {
+      multiply.assign(next, 1, layer, product);
+    }
+    product.swap(next);
+  }
+  return Array({product.rows(), product.cols()}, product.data());
+}
+
 // The product of two square matrices by the same Eigen, compiled with the same flags, as the flow's: `repeats` times,
 // so that bench/ can hold right-hand sides against it without the cost of a call in either.
 Array product(const Array& a, const Array& b, Index repeats) {
@@ -296,6 +317,9 @@ void bind_linear_network(py::module_& module) {
 
   module.def("run_flows", &run_flows, py::arg("runs"), py::arg("threads"), py::arg("progress") = py::none(),
              "Integrate, each flow on one of the threads; progress is told the part done.");
+
+  module.def("encoder_product", &encoder_product, py::arg("widths"), py::arg("state").noconvert(),
+             "Return W^L ... W^1, the product of the layers that a state begins with.");
 
   module.def("product", &product, py::arg("a").noconvert(), py::arg("b").noconvert(), py::arg("repeats") = 1,
              "The matrix product a b, computed `repeats` times: the measure of a right-hand side's cost (bench/).");

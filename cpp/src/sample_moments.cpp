@@ -2,20 +2,37 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <utility>
 #include <vector>
+
+#include "jepa_ode/row_job.hpp"
 
 namespace jepa_ode {
 
 namespace {
 
-constexpr Index rows_of_block = 1024, most_blocks = 64;
+constexpr Index rows_of_part = 1024, most_parts = 64;
+constexpr Index rows_of_block = 256;  // copied to where rows are padded
 
-SampleMoments sums(const ConstMatrixView& x, const ConstMatrixView& y) {
-  const Index d = x.cols();
-  SampleMoments sum{Matrix::Zero(d, d), Matrix::Zero(d, d), Matrix::Zero(d, d)};
-  sum.xx.selfadjointView<Eigen::Lower>().rankUpdate(x.transpose());
-  sum.yy.selfadjointView<Eigen::Lower>().rankUpdate(y.transpose());
-  sum.yx.noalias() = y.transpose() * x;
+// Sums over rows [first, last). The symmetric ones are complete on and above the diagonal.
+SampleMoments sums(const Samples& x, const Samples& y, Index first, Index last, Interrupt& interrupt) {
+  const Index d = x.columns;
+  PaddedMatrix xx(d, d), yx(d, d), yy(d, d);
+  for (Index begin = first; begin < last; begin += rows_of_block) {
+    const Index rows = std::min(rows_of_block, last - begin);
+    PaddedMatrix of_x(rows, d), of_y(rows, d);
+    RowWorker worker{BatchRows{nullptr, begin}, {}, interrupt};
+    using Kind = RowJob::Kind;
+    RowJob{Kind::gather, &of_x, nullptr, nullptr, 1, nullptr, &x}.run(0, rows, worker);
+    RowJob{Kind::gather, &of_y, nullptr, nullptr, 1, nullptr, &y}.run(0, rows, worker);
+    RowJob{Kind::gram, &xx, &of_x, nullptr, 1, &xx}.run(0, d, worker);
+    RowJob{Kind::gram, &yy, &of_y, nullptr, 1, &yy}.run(0, d, worker);
+    RowJob{Kind::product_left, &yx, &of_y, &of_x, 1, &yx}.run(0, d, worker);
+  }
+  SampleMoments sum{Matrix(d, d), Matrix(d, d), Matrix(d, d)};
+  xx.copy_to(sum.xx.data());
+  yx.copy_to(sum.yx.data());
+  yy.copy_to(sum.yy.data());
   return sum;
 }
 
@@ -23,12 +40,12 @@ SampleMoments sums(const ConstMatrixView& x, const ConstMatrixView& y) {
 
 SampleMoments sample_moments(const double* x, const double* y, Index samples, Index d, unsigned threads,
                              Interrupt& interrupt) {
-  const Index rows = std::max(rows_of_block, (samples + most_blocks - 1) / most_blocks);
+  const Index rows = std::max(rows_of_part, (samples + most_parts - 1) / most_parts);
   std::vector<SampleMoments> parts(static_cast<std::size_t>((samples + rows - 1) / rows));
   parallel_for(parts.size(), 1, threads, interrupt, [&](std::size_t begin, std::size_t end) {
     for (std::size_t k = begin; k < end; ++k) {
-      const Index first = static_cast<Index>(k) * rows, count = std::min(rows, samples - first);
-      parts[k] = sums({x + first * d, count, d}, {y + first * d, count, d});
+      const Index first = static_cast<Index>(k) * rows;
+      parts[k] = sums({x, d}, {y, d}, first, std::min(first + rows, samples), interrupt);
     }
   });
   SampleMoments total = std::move(parts.front());
@@ -41,7 +58,7 @@ SampleMoments sample_moments(const double* x, const double* y, Index samples, In
   total.yx *= scale;
   for (Matrix* moment : {&total.xx, &total.yy}) {
     *moment *= scale;
-    *moment = Matrix(moment->selfadjointView<Eigen::Lower>());
+    *moment = Matrix(moment->selfadjointView<Eigen::Upper>());
   }
   return total;
 }

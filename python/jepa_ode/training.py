@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -306,11 +306,8 @@ def train(
     source, population = as_source(data, d, batch_size, shuffle, as_generator(rng), threads)
     yy = None if population is None else population.Syy
     require_fit(net, objective, yy if batch_size is None else np.empty(0))  # batches bring their own
-    if features is None:
-        if population is None:
-            raise ValueError("data without covariances() need features=, along which responses are measured")
-        features = Covariances(population.Sxx, population.Syx, yy).spectrum()
-    directions = as_directions(duals_of(features), d)
+    if features is None and population is None:
+        raise ValueError("data without covariances() need features=, along which responses are measured")
 
     trainer = engine.NetworkTrainer(
         list(net.widths),
@@ -329,7 +326,7 @@ def train(
         *(() if batch_size is not None else (population.Sxx, population.Syx, yy)),
     )
     trainer.set_state(start_state(net, objective))
-    observer = _Observer(net, objective, population, directions, at.size, bool(keep_weights))
+    observer = _Observer(net, objective, population, features, at.size, bool(keep_weights))
 
     done = 0
     finite = True
@@ -347,13 +344,14 @@ def train(
             if k < at.size:
                 observer.observe(k, trainer.state)
 
+    observer.respond()
     clock_scale = 1 - momentum if optimizer in _WITH_MOMENTUM else 1.0
     return Training(
         iteration=read_only(at),
         t=read_only(np.concatenate([[0.0], np.cumsum(rates)])[at] / clock_scale),
         response=read_only(observer.response),
         loss=None if observer.loss is None else read_only(observer.loss),
-        features=features,
+        features=observer.features,
         objective=objective,
         start=net,
         optimizer=optimizer,
@@ -419,21 +417,33 @@ def _throttled(callback: Callable[[float], object] | None) -> Callable[[float], 
 # --- observation ------------------------------------------------------------------------------------
 
 
+# Entries of encoders that are kept until their responses are measured, 256 MiB.
+_KEPT = 2**25
+
+
 class _Observer:
-    """Rows of a `Training`, NaN until observed."""
+    """Rows of a `Training`, NaN until observed.
+
+    Responses are measured at the end, if there are not too many: NumPy's linear algebra, which finds the features, leaves
+    threads behind that spin for a while, and would take a CPU from the training.
+    """
 
     def __init__(
         self,
         net: LinearNetwork,
         objective: Objective,
         population: Any,
-        directions: FloatArray,
+        features: Spectrum | None,
         count: int,
         keep_weights: bool,
     ) -> None:
-        self.net, self.directions = net, directions
+        self.net, self.population, self._features = net, population, features
+        if features is not None:
+            self._directions(features)  # or raise now
         self.size = sum(block.size for block in (*net.encoder, net.predictor))
-        self.response = np.full((directions.shape[1], count), np.nan)
+        self.encoders: dict[int, FloatArray] = {}  # by row
+        self.responses: dict[int, FloatArray] = {}
+        self.count = count
         self.weights = np.full((count, self.size), np.nan) if keep_weights else None
         self.flow = None
         self.loss = None
@@ -446,7 +456,29 @@ class _Observer:
             self.loss[k] = self.flow.loss(state)
         if self.weights is not None:
             self.weights[k] = state[: self.size]
+        self.encoders[k] = engine.encoder_product(list(self.net.widths), state)
+        if len(self.encoders) * self.encoders[k].size > _KEPT:
+            self.respond()
+
+    def respond(self) -> None:
+        directions = self._directions(self.features)
         with np.errstate(over="ignore", invalid="ignore"):  # large weights, on the way to a status
-            layers = unpack(state[: self.size], self.net).encoder
-            encoded = reduce(lambda below, layer: layer @ below, layers, self.directions)
-            self.response[:, k] = np.linalg.norm(encoded, axis=0)
+            for k, encoder in self.encoders.items():
+                self.responses[k] = np.linalg.norm(encoder @ directions, axis=0)
+        self.encoders.clear()
+
+    @cached_property
+    def features(self) -> Spectrum:
+        if self._features is not None:
+            return self._features
+        return Covariances(self.population.Sxx, self.population.Syx, self.population.Syy).spectrum()
+
+    @property
+    def response(self) -> FloatArray:
+        rows = np.full((self._directions(self.features).shape[1], self.count), np.nan)
+        for k, response in self.responses.items():
+            rows[:, k] = response
+        return rows
+
+    def _directions(self, features: Spectrum) -> FloatArray:
+        return as_directions(duals_of(features), self.net.widths[0])

@@ -124,6 +124,9 @@ def critical_time(
     fraction: float,
     threads: int,
 ) -> numpy.typing.NDArray[numpy.float64]: ...
+def encoder_product(
+    widths: list[int], state: numpy.typing.NDArray[numpy.float64]
+) -> numpy.typing.NDArray[numpy.float64]: ...
 def fixed_point(
     lam: numpy.typing.NDArray[numpy.float64], sigma2: numpy.typing.NDArray[numpy.float64], depth: float, objective: int
 ) -> numpy.typing.NDArray[numpy.float64]: ...
