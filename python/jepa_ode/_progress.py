@@ -1,4 +1,4 @@
-"""Progress of named stages on standard error: a bar if tqdm is there and a person watches, otherwise lines."""
+"""Progress of long work: what ``progress=`` asks for, and named stages on standard error, as bars or as lines."""
 
 from __future__ import annotations
 

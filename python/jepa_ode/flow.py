@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ._core import engine
-from ._frozen import FrozenArrays
 from ._progress import progress_callback
 from ._validate import FloatArray, as_threads
-from .flow_problem import FlowProblem, unpack
+from .flow_problem import FlowProblem
 from .network import LinearNetwork
+from .network_record import NetworkRecord
 from .objectives import Objective, ObjectiveLike
 from .observables import DIMS, Observables
 from .schedule import Schedule
@@ -27,7 +25,7 @@ __all__ = ["Flow", "gradient_flow", "gradient_flows"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Flow(FrozenArrays):
+class Flow(NetworkRecord):
     """The gradient flow of a linear network, observed at the times ``t``.
 
     Values at times that were not reached are NaN, and ``status`` says why.
@@ -120,12 +118,7 @@ class Flow(FrozenArrays):
         IndexError
             When there is no ``t[k]``.
         """
-        if self.weights is None:
-            raise ValueError("weights were not kept: call gradient_flow(..., keep_weights=True)")
-        row = self.weights[k]
-        if np.isnan(row).any():
-            raise ValueError(f"t[{k}] = {self.t[k]:g} was not reached: {self.message}")
-        return unpack(row, self.start)
+        return self._network(k, f"t[{k}] = {self.t[k]:g}", "gradient_flow")
 
     def plot(self, ax: Any = None) -> Any:
         """Plot the encoder responses against time on ``ax`` (default: new axes) and return it."""
@@ -139,43 +132,25 @@ class Flow(FrozenArrays):
         Observables are variables of their names, with the dim ``time`` first. Where they are the user's own, the others
         are ``name_0``, ``name_1`` and so on.
         """
-        try:
-            import xarray
-        except ImportError as error:
-            raise ImportError('to_xarray needs xarray: pip install "jepa-ode[xarray]"') from error
-        variables: dict[str, Any] = {"response": (("feature", "time"), self.response)}
-        if self.loss is not None:
-            variables["loss"] = ("time", self.loss)
+        variables: dict[str, Any] = {}
         for name, values in self.observables.items():
             dims = DIMS.get(name, ())
             if len(dims) != values.ndim - 1:
                 dims = tuple(f"{name}_{axis}" for axis in range(values.ndim - 1))
             variables[name] = (("time", *dims), values)
-        coordinates: dict[str, Any] = {"time": self.t}
-        for name in ("lam", "rho", "sigma2"):
-            coordinates[name] = ("feature", np.asarray(getattr(self.features, name)))
         if self.crossing_time is not None:
             variables["crossing_time"] = ("feature", self.crossing_time)
         if self.plateaus is not None:
             variables["plateaus"] = (("plateau", "end"), self.plateaus)
-        return xarray.Dataset(
-            variables,
-            coords=coordinates,
-            attrs={
-                "objective": repr(self.objective),
-                "depth": self.start.depth,
-                "widths": self.start.widths,
-                "time_unit": "flow",
-                "method": self.method,
-                "rtol": self.rtol,
-                "atol": self.atol,
-                "predictor_rate": self.predictor_rate,
-                "coordinates": self.coordinates,
-                "status": self.status.name,
-                "nfev": self.nfev,
-                **({} if self.schedule is None else {"schedule": repr(self.schedule)}),
-            },
-        )
+        attrs = {
+            "time_unit": "flow",
+            "method": self.method,
+            "rtol": self.rtol,
+            "atol": self.atol,
+            "coordinates": self.coordinates,
+            "nfev": self.nfev,
+        }
+        return self._to_xarray("time", {"time": self.t}, variables, attrs)
 
     def __repr__(self) -> str:
         return (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._core import engine
-from ._frozen import FrozenArrays, read_only
+from ._frozen import read_only
 from ._progress import progress_callback
 from ._validate import (
     FloatArray,
@@ -26,8 +26,9 @@ from ._validate import (
 )
 from .batches import Rows, Sampler, as_source
 from .covariances import Covariances
-from .flow_problem import duals_of, network_flow, require_fit, start_state, unpack
+from .flow_problem import duals_of, network_flow, require_fit, start_state
 from .network import LinearNetwork, as_directions
+from .network_record import NetworkRecord
 from .objectives import JEPA, Objective, ObjectiveLike, as_objective
 from .schedule import Schedule
 from .theory import as_schedule
@@ -45,7 +46,7 @@ _CALL_STEPS = 20_000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Training(FrozenArrays):
+class Training(NetworkRecord):
     """A linear network in training, observed after the iterations ``iteration``.
 
     Values at iterations that were not reached are NaN, and ``status`` says why.
@@ -120,12 +121,7 @@ class Training(FrozenArrays):
         IndexError
             When there is no ``iteration[k]``.
         """
-        if self.weights is None:
-            raise ValueError("weights were not kept: call train(..., keep_weights=True)")
-        row = self.weights[k]
-        if np.isnan(row).any():
-            raise ValueError(f"iteration {self.iteration[k]} was not reached: {self.message}")
-        return unpack(row, self.start)
+        return self._network(k, f"iteration {self.iteration[k]}", "train")
 
     def plot(self, ax: Any = None) -> Any:
         """Plot the encoder responses against ``t``, for Adam against iterations, on ``ax`` and return it."""
@@ -135,31 +131,14 @@ class Training(FrozenArrays):
 
     def to_xarray(self) -> Any:
         """Return an ``xarray.Dataset``: ``response`` [feature, iteration], ``loss`` and ``t`` [iteration], parameters."""
-        try:
-            import xarray
-        except ImportError as error:
-            raise ImportError('to_xarray needs xarray: pip install "jepa-ode[xarray]"') from error
-        variables: dict[str, Any] = {"response": (("feature", "iteration"), self.response)}
-        if self.loss is not None:
-            variables["loss"] = ("iteration", self.loss)
-        coordinates: dict[str, Any] = {"iteration": self.iteration, "t": ("iteration", self.t)}
-        for name in ("lam", "rho", "sigma2"):
-            coordinates[name] = ("feature", np.asarray(getattr(self.features, name)))
-        return xarray.Dataset(
-            variables,
-            coords=coordinates,
-            attrs={
-                "objective": repr(self.objective),
-                "depth": self.start.depth,
-                "widths": self.start.widths,
-                "optimizer": self.optimizer,
-                "lr": self.lr,
-                **({} if self.batch_size is None else {"batch_size": self.batch_size}),
-                "status": self.status.name,
-                "steps": self.steps,
-                **({} if self.schedule is None else {"schedule": repr(self.schedule)}),
-            },
-        )
+        attrs = {
+            "optimizer": self.optimizer,
+            "lr": self.lr,
+            **({} if self.batch_size is None else {"batch_size": self.batch_size}),
+            "steps": self.steps,
+        }
+        coordinates = {"iteration": self.iteration, "t": ("iteration", self.t)}
+        return self._to_xarray("iteration", coordinates, {}, attrs)
 
     def __repr__(self) -> str:
         return (
