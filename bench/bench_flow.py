@@ -29,6 +29,7 @@ from workload import Array, tuned
 
 Record = dict[str, Any]
 AUTO, MATCHED = "jepa_ode auto", "jepa_ode auto, matched"
+IN_FEATURES = "jepa_ode auto, matched, in feature coordinates"  # the views of W2 are exchangeable
 REFERENCE_RTOL, REFERENCE_ATOL = 1e-11, 1e-13
 LOOSEST = 1e-4  # rtol
 CONFIRMED = 1e-5  # what the most accurate peer may differ from the reference by
@@ -78,7 +79,14 @@ def trial(run: Callable[[], Answer], reference: Array) -> Trial:
     return Trial(time.process_time() - begin, answer.evaluations, largest_error(answer.response, reference))
 
 
-def ours(net: Network, t: Array, method: str = "auto", rtol: float = RTOL, atol: float = ATOL) -> Answer:
+def ours(
+    net: Network,
+    t: Array,
+    method: str = "auto",
+    rtol: float = RTOL,
+    atol: float = ATOL,
+    coordinates: str = "data",
+) -> Answer:
     """Return the answer of this package."""
     flow = jo.gradient_flow(
         net.start,
@@ -89,6 +97,7 @@ def ours(net: Network, t: Array, method: str = "auto", rtol: float = RTOL, atol:
         rtol=rtol,
         atol=atol,
         features=net.features,
+        coordinates=coordinates,
         max_steps=10**8,
     )
     if not flow.success:
@@ -149,6 +158,7 @@ def compare(
     runs: dict[str, Callable[[], Answer]] = {AUTO: lambda: ours(net, case.t)}
     if rtol == rtol:
         runs[MATCHED] = lambda: ours(net, case.t, rtol=rtol)
+        runs[IN_FEATURES] = lambda: ours(net, case.t, rtol=rtol, coordinates="features")
     trials |= {name: trial(run, reference[case]) for name, run in runs.items()}
     runs |= {peer.name: lambda peer=peer: peer.run(case.t) for peer in able}
     warm = {name: trials[name].seconds for name in runs}
@@ -162,14 +172,16 @@ def compare(
         {
             "case": str(case),
             "solver": name,
-            "rtol": rtol if name == MATCHED else RTOL,
+            "rtol": rtol if name in (MATCHED, IN_FEATURES) else RTOL,
             "right-hand sides": trials[name].evaluations,
             "error": trials[name].error,
             "seconds": median[name],
             "fastest": min(times[name]),
             "slowest": max(times[name]),
             "us per right-hand side": 1e6 * median[name] / trials[name].evaluations,
-            "best peer / this": bound + measure.number(best / median[name]) if name in (AUTO, MATCHED) else "",
+            "best peer / this": bound + measure.number(best / median[name])
+            if name in (AUTO, MATCHED, IN_FEATURES)
+            else "",
             "rounds": len(times[name]),
         }
         for name in runs

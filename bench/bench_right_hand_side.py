@@ -19,7 +19,7 @@ import measure
 import peers
 from flow_workload import Case, network
 from jepa_ode._core import engine
-from jepa_ode.flow import network_flow, start_state
+from jepa_ode.flow_problem import network_flow, start_state
 from jepa_ode.objectives import as_objective
 from workload import Array
 
