@@ -92,7 +92,7 @@ def test_auto_integrates():
         (lambda p: p | {"cov": random_cov(3, 0)}, "Syx is not symmetric"),
         (lambda p: p | {"cov": jo.Covariances(np.diag([1.0, 2.0, 3.0]), np.full((3, 3), 0.1))}, "features couple"),
         (lambda p: p | {"net": jo.LinearNetwork.balanced(3, 2, 0.1, v0=0.5)}, "not balanced"),
-        (lambda p: p | {"net": jo.LinearNetwork.random(3, 2)}, "features couple"),
+        (lambda p: p | {"net": jo.LinearNetwork.random(3, 2)}, "first layer is not aligned"),
         (lambda p: p | {"net": turned(p["net"])}, "predictor is not aligned"),
         (lambda p: p | {"net": jo.LinearNetwork([np.eye(3), np.diag([1.0, 2, 3])], np.eye(3))}, "not balanced"),
         (lambda p: p | {"net": narrow()}, "no feature arrives"),

@@ -95,7 +95,11 @@ def align(net: LinearNetwork, objective: Objective, xx: FloatArray, yx: FloatArr
         raise NotAlignedError(f"{objective!r} is not plain: no option has a closed form")
     if np.abs(yx - yx.T).max() > _ROUNDING * np.abs(yx).max():
         raise NotAlignedError("Syx is not symmetric")
+    if _common_basis((xx, yx)) is None:
+        raise NotAlignedError("Sxx and Syx have no common directions: features couple")
     basis = _common_basis((xx, yx, net.encoder[0].T @ net.encoder[0]))
+    if basis is None:
+        raise NotAlignedError("the first layer is not aligned with the features of the data")
     sigma2, lam = (np.einsum("di,de,ei->i", basis, S, basis) for S in (xx, yx))
 
     # From layer to layer: images of the basis must stay orthogonal and grow alike.
@@ -134,19 +138,17 @@ def align(net: LinearNetwork, objective: Objective, xx: FloatArray, yx: FloatArr
     )
 
 
-def _common_basis(matrices: tuple[FloatArray, ...]) -> FloatArray:
-    """Return orthonormal eigenvectors that symmetric matrices share."""
+def _common_basis(matrices: tuple[FloatArray, ...]) -> FloatArray | None:
+    """Return orthonormal eigenvectors that symmetric matrices share, None where they share none."""
     scaled = [S / (float(np.abs(S).max()) or 1.0) for S in matrices]
     # A combination tells apart what any of the matrices does, unless its own eigenvalues happen to be close: of several
     # combinations the one whose eigenvectors fit best.
     best, least = np.eye(len(scaled[0])), np.inf
     for angle in np.linspace(0.2, 1.4, 5):
         weights = (np.cos(angle), np.sin(angle), np.cos(3 * angle))
-        basis = np.linalg.eigh(sum(weight * S for weight, S in zip(weights, scaled, strict=True)))[1]
+        basis = np.linalg.eigh(sum(weight * S for weight, S in zip(weights, scaled, strict=False)))[1]
         turned = [basis.T @ S @ basis for S in scaled]
         apart = max(float(np.abs(S - np.diag(np.diagonal(S))).max()) for S in turned)
         if apart < least:
             best, least = basis, apart
-    if least > _ROUNDING:
-        raise NotAlignedError("Sxx, Syx and the first layer have no common directions: features couple")
-    return np.asarray(best)
+    return np.asarray(best) if least <= _ROUNDING else None

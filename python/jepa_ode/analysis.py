@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -224,19 +224,40 @@ class TheoryCheck(FrozenArrays):
 
     @property
     def final_error(self) -> float:
-        """Largest difference of the final responses, in units of the largest predicted one; NaN without features."""
+        """Largest difference of the last responses, in units of the largest predicted one; NaN if only the start is known."""
         predicted, integrated = self.final
         largest = predicted.max(initial=0.0)
-        return float(np.abs(integrated - predicted).max() / largest) if largest > 0 else math.nan
+        return float(np.abs(integrated - predicted).max() / largest) if largest > 0 and self._seen > 1 else math.nan
+
+    @property
+    def _seen(self) -> int:
+        return _reached(self.integrated)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Plot predicted against measured critical times on ``ax`` (default: new axes) and return it."""
+        from .plot import plot_check
+
+        return plot_check(self, ax=ax)
 
     def summary(self) -> str:
         """Return the comparison in two sentences: how good the prediction is, and which assumptions are violated."""
-        text = f"{self.compared} features compared"
+        expected = np.isfinite(self.predicted_time)
+        text = f"{self.compared} of {np.count_nonzero(expected)} features compared"
+        if self.compared < np.count_nonzero(expected):
+            end = self.t[self._seen - 1] if self._seen else 0.0
+            late = np.count_nonzero(expected & (self.predicted_time > end))
+            text += f" ({late} predicted to be learned after the last time, {end:.3g}"
+            missed = np.count_nonzero(expected & ~(self.predicted_time > end)) - self.compared
+            text += f"; {missed} not learned in the time)" if missed else ")"
         if self.compared:
-            text += f", critical times off by {self.median_error:.2g} in the median and {self.max_error:.2g} at most"
+            text += f", critical times off by {self.median_error:.2%} in the median and {self.max_error:.2%} at most"
         if self.ranks:
             text += f", rank correlation of the orders {self.order_correlation:.3f}"
-        text += f", final responses off by up to {self.final_error:.2g} of the largest."
+        if not math.isnan(self.final_error):
+            text += f", last responses off by up to {self.final_error:.2%} of the largest"
+        text += "."
+        if self._seen < self.t.size:
+            text += f" Only {self._seen} of {self.t.size} times were reached."
         return f"{text} {self.assumptions.summary()}"
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Assumptions", "assumptions_of"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Assumptions(FrozenArrays):
     """By how much the assumptions of the scalar theory are violated: all numbers are 0 where it is exact.
 
@@ -59,15 +59,21 @@ class Assumptions(FrozenArrays):
     departures: tuple[str, ...]
 
     def summary(self) -> str:
-        """Return the violations in a sentence."""
+        """Return what is violated, in a sentence."""
         worst = float(self.misalignment.max(initial=0.0))
-        text = (
-            f"Features couple by {self.total_coupling:.2g}, the start is unbalanced by {self.imbalance:.2g} and "
-            f"misaligned by up to {worst:.2g} (0: as assumed)"
-        )
+        found = []
+        if self.total_coupling:
+            found.append(f"features couple (by {self.total_coupling:.2g})")
+        if self.imbalance:
+            found.append(f"the start is unbalanced (by {self.imbalance:.2g}; solve takes the predictor's start as v0)")
+        if worst:
+            found.append(f"the start is misaligned (by up to {worst:.2g})")
         if self.departures:
-            text += f"; the theory knows nothing of: {', '.join(self.departures)}"
-        return text + "."
+            found.append(f"the theory knows nothing of {', '.join(self.departures)}")
+        return f"Violated: {'; '.join(found)}." if found else "No assumption of the theory is violated."
+
+    def __repr__(self) -> str:
+        return f"Assumptions({self.summary()!r})"
 
 
 def assumptions_of(record: Flow | Training) -> Assumptions:
@@ -120,6 +126,8 @@ def _departures(record: Flow | Training) -> tuple[str, ...]:
         found.append("a learning rate of the predictor's own")
     if isinstance(record, Training):
         found.append(f"steps ({record.optimizer}, lr={record.lr:g})")
+        if record.optimizer in ("adam", "adamw"):
+            found.append(f"the time of {record.optimizer}, which is not that of a flow")
         if record.batch_size is not None:
             found.append(f"minibatches of {record.batch_size}")
     return tuple(found)

@@ -149,6 +149,8 @@ class Flow(NetworkRecord):
             "atol": self.atol,
             "coordinates": self.coordinates,
             "nfev": self.nfev,
+            "end": self.end,
+            "message": self.message,
         }
         return self._to_xarray("time", {"time": self.t}, variables, attrs)
 

@@ -26,7 +26,7 @@ from ._validate import (
 )
 from .batches import Rows, Sampler, as_source
 from .covariances import Covariances
-from .flow_problem import duals_of, network_flow, require_fit, start_state
+from .flow_problem import duals_of, network_flow, require_fit, start_state, unpack
 from .network import LinearNetwork, as_directions
 from .network_record import NetworkRecord
 from .objectives import JEPA, Objective, ObjectiveLike, as_objective
@@ -40,6 +40,7 @@ __all__ = ["Training", "train"]
 
 _OPTIMIZERS = ("gd", "sgd", "momentum", "nesterov", "adam", "adamw")
 _WITH_MOMENTUM = ("momentum", "nesterov")
+_ADAPTIVE = ("adam", "adamw")
 # The engine is called for so many steps at a time: about 50 ms of work on one core.
 _CALL_WORK = 2e9
 _CALL_STEPS = 20_000
@@ -82,6 +83,8 @@ class Training(NetworkRecord):
         Learning-rate schedule.
     predictor_rate : float
         Factor of the predictor's learning rate.
+    final : LinearNetwork or None
+        The network after ``steps`` steps; None if its weights are not finite.
     """
 
     iteration: Rows
@@ -99,6 +102,7 @@ class Training(NetworkRecord):
     steps: int
     schedule: Schedule | None = None
     predictor_rate: float = 1.0
+    final: LinearNetwork | None = None
     weights: FloatArray | None = field(default=None)  # [m, every entry], or None: network() reads it
 
     @property
@@ -159,9 +163,9 @@ def train(
     batch_size: int | None = None,
     shuffle: bool = True,
     rng: int | np.random.Generator = 0,
-    momentum: float = 0.9,
-    betas: tuple[float, float] = (0.9, 0.999),
-    adam_eps: float = 1e-8,
+    momentum: float | None = None,
+    betas: tuple[float, float] | None = None,
+    adam_eps: float | None = None,
     predictor_rate: float = 1.0,
     schedule: Schedule | None = None,
     snapshots: Any = 50,
@@ -182,12 +186,13 @@ def train(
 
         - `Covariances` with ``Syy``: Gaussian samples with mean zero and these covariances;
         - anything with ``.sample(n, rng) -> x, y``, as `StaticModel` and `DynamicModel`: one call per batch;
-        - arrays x, y [samples, d]: batches without replacement, in a new order each epoch. The samples that are left at
-          the end of an epoch, fewer than a batch, are dropped.
+        - arrays x, y [samples, d], as they are (`Covariances.from_pairs` centres them): batches without replacement, in a
+          new order each epoch. The samples that are left at the end of an epoch, fewer than a batch, are dropped.
     objective : JEPA, MAE, "jepa" or "mae"
         The loss is half the mean over the batch of ``|V Wbar x - target|^2``. A moving-average target starts equal to the
-        encoder, and after each step ``B += (rate / ema) (W - B)``: ``ema`` is in units of flow time, and no learning rate
-        may exceed it. Weight decay is added to the gradient; with "adamw" it is decoupled, ``W -= rate * decay * W``.
+        encoder, and after each step ``B += (dt / ema) (W - B)`` with ``dt`` what the step adds to `Training.t`: ``ema`` is
+        in units of flow time, and no ``dt`` may exceed it. A target ``m B + (1 - m) W`` has ``ema = dt / (1 - m)``. Weight
+        decay is added to the gradient; with "adamw" it is decoupled, ``W -= rate * decay * W``.
     optimizer : {"gd", "sgd", "momentum", "nesterov", "adam", "adamw"}, default "gd"
         The formulas are those of ``torch.optim``: SGD ("gd" and "sgd" are two names of it), SGD with momentum (without
         dampening), with Nesterov's, Adam, AdamW.
@@ -202,12 +207,12 @@ def train(
         and starts again when no full batch is left.
     rng : int or numpy.random.Generator, default 0
         All randomness of the batches. A seed gives the same run whatever the threads and the snapshots.
-    momentum : float in [0, 1), default 0.9
-        Of "momentum" and "nesterov".
-    betas : (float, float) in [0, 1), default (0.9, 0.999)
-        Decay of the means of the gradient and of its square, of "adam" and "adamw".
-    adam_eps : float, default 1e-8
-        Added to the root of the mean square, of "adam" and "adamw".
+    momentum : float in [0, 1), optional
+        Of "momentum" and "nesterov", by default 0.9; an error with the others, as are the next two.
+    betas : (float, float) in [0, 1), optional
+        Of "adam" and "adamw": decay of the means of the gradient and of its square, by default (0.9, 0.999).
+    adam_eps : float, optional
+        Of "adam" and "adamw": added to the root of the mean square, by default 1e-8.
     predictor_rate : float, default 1.0
         Multiplies the learning rate of the predictor, non-negative; 0 keeps it as it is.
     schedule : Schedule, optional
@@ -230,7 +235,8 @@ def train(
     Returns
     -------
     Training
-        Divergence is its ``status``, never an exception, and ``message`` names the iteration.
+        Divergence is its ``status``, never an exception, and ``message`` names the iteration: the first after which a
+        weight is not finite. (Adam's steps have a bounded length, so that it may wander off for long before.)
 
     Raises
     ------
@@ -266,18 +272,28 @@ def train(
     if batch_size is not None:
         batch_size = as_index("batch_size", batch_size, minimum=1)
     shuffle = as_flag("shuffle", shuffle)
-    momentum = _as_decay("momentum", momentum)
-    adam_eps = as_non_negative("adam_eps", adam_eps)
+    for name, value, users in (
+        ("momentum", momentum, _WITH_MOMENTUM),
+        ("betas", betas, _ADAPTIVE),
+        ("adam_eps", adam_eps, _ADAPTIVE),
+    ):
+        if value is not None and optimizer not in users:
+            raise ValueError(f"{name} is an option of {' and '.join(map(repr, users))}, got optimizer={optimizer!r}")
+    momentum = _as_decay("momentum", 0.9 if momentum is None else momentum)
+    betas = _as_betas((0.9, 0.999) if betas is None else betas)
+    adam_eps = as_non_negative("adam_eps", 1e-8 if adam_eps is None else adam_eps)
     predictor_rate = as_non_negative("predictor_rate", predictor_rate)
     clock = as_schedule(schedule)
     rates = np.full(steps, lr)
     if clock is not None:
         rates *= clock(np.arange(steps, dtype=np.float64))
     ema = objective.ema if isinstance(objective, JEPA) else None
-    if ema is not None and steps and rates.max() > ema:
+    clock_scale = 1 - momentum if optimizer in _WITH_MOMENTUM else 1.0
+    times = np.concatenate([[0.0], np.cumsum(rates)]) / clock_scale
+    if ema is not None and steps and rates.max() / clock_scale > ema:
         raise ValueError(
-            f"ema={ema:g} must be at least the largest learning rate, {rates.max():g}: the target moves by the "
-            "part lr / ema of its distance to the encoder in a step"
+            f"ema={ema:g} must be at least the flow time of a step, {rates.max() / clock_scale:g}: the target moves by the "
+            "part of its distance to the encoder that the one is of the other"
         )
     at = _as_snapshots(snapshots, steps)
 
@@ -293,11 +309,11 @@ def train(
         net.predictor.shape[0],
         objective.code,
         objective.stop_gradient if isinstance(objective, JEPA) else True,
-        ema or 0.0,
+        (ema or 0.0) * clock_scale,
         objective.weight_decay,
         optimizer,
         momentum,
-        _as_betas(betas),
+        betas,
         adam_eps,
         predictor_rate,
         threads,
@@ -324,10 +340,9 @@ def train(
                 observer.observe(k, trainer.state)
 
     observer.respond()
-    clock_scale = 1 - momentum if optimizer in _WITH_MOMENTUM else 1.0
     return Training(
         iteration=read_only(at),
-        t=read_only(np.concatenate([[0.0], np.cumsum(rates)])[at] / clock_scale),
+        t=read_only(times[at]),
         response=read_only(observer.response),
         loss=None if observer.loss is None else read_only(observer.loss),
         features=observer.features,
@@ -343,6 +358,7 @@ def train(
         steps=done,
         schedule=clock,
         predictor_rate=predictor_rate,
+        final=unpack(trainer.state[: observer.size], net) if finite else None,
         weights=None if observer.weights is None else read_only(observer.weights),
     )
 

@@ -134,21 +134,26 @@ def plot_losses(t: Any, loss: Any, name: str, ax: Axes | None = None, *, predict
     return dress(ax, TIME_LABEL, f"{OBJECTIVE_LABEL[name]} loss")
 
 
-def plot_check(checks: dict[str, TheoryCheck], ax: Axes | None = None) -> Axes:
-    """Critical times of the integrated matrix flow against those predicted, on the diagonal if right."""
+def plot_check(checks: TheoryCheck | dict[str, TheoryCheck], ax: Axes | None = None) -> Axes:
+    """Critical times of the integrated matrix flow against those predicted, on the diagonal if right.
+
+    One check, or several by their labels; "jepa" and "mae" have colours of their own.
+    """
     ax = as_axes(ax)
     values: list[float] = []
+    if not isinstance(checks, dict):
+        checks = {checks.objective.name: checks}
     for name, check in checks.items():
         both = np.isfinite(check.relative_error)
         ax.plot(
             check.predicted_time[both],
             check.integrated_time[both],
-            OBJECTIVE_MARKER[name],
-            color=OBJECTIVE_COLOR[name],
+            OBJECTIVE_MARKER[check.objective.name],
+            color=OBJECTIVE_COLOR.get(name),
             markersize=4.5,
             linestyle="none",
             alpha=0.85,
-            label=OBJECTIVE_LABEL[name],
+            label=OBJECTIVE_LABEL.get(name, name),
         )
         values += [*check.predicted_time[both], *check.integrated_time[both]]
     if values:
