@@ -292,7 +292,7 @@ def compare_with_flow(flow: Flow | Training, *, fraction: float = 0.5, min_growt
     >>> check = jo.compare_with_flow(flow)
     >>> check.order_correlation, check.median_error < 1e-3
     (1.0, True)
-    >>> run = jo.train(net, cov, "jepa", lr=0.5, steps=300, snapshots=301)
+    >>> run = jo.train(net, cov, "jepa", lr=0.1, steps=1500, snapshots=301)
     >>> jo.compare_with_flow(run).median_error < 0.01  # finite steps
     True
     """
