@@ -146,8 +146,8 @@ int most_stages(double rtol) {
 // The fastest rate, by power iteration on differences of velocities, with the direction found before to start from: one
 // evaluation or two follow the slow change of the Jacobian.
 void Rock4FlowStep::estimate_radius(const Vector& state, const Vector& velocity) {
-  constexpr double safety = 1.15;  // the quotient comes from below, and rates grow until it is estimated anew
-  constexpr double tolerance = 0.05;
+  constexpr double safety = 1.06;  // the quotient comes from below; where rates have grown since, the step is refused
+  constexpr double tolerance = 0.02;
   constexpr int most_iterations = 50;
   const double size = state.norm();
   const double length = std::sqrt(std::numeric_limits<double>::epsilon()) * (size > 0 ? size : 1.0);
@@ -167,7 +167,7 @@ void Rock4FlowStep::estimate_radius(const Vector& state, const Vector& velocity)
 }
 
 double Rock4FlowStep::longest(const Vector& state, const Vector& velocity) {
-  constexpr int most_attempts = 10;  // that an estimate serves
+  constexpr int most_attempts = 25;  // that an estimate serves
   if (direction_.size() == 0 || refused_ || age_ >= most_attempts) {
     estimate_radius(state, velocity);
     age_ = 0;
