@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 
 import jepa_ode as jo
+from ctrl_c import assert_ctrl_c_ends
 from test_flow import along, random_cov
 
 
@@ -124,15 +121,4 @@ print("next", all(flow.success for flow in flows), flush=True)
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 def test_ctrl_c_ends_all_flows_at_once():
-    with subprocess.Popen([sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout.readline() == "running\n"
-            time.sleep(0.3)
-            pressed = time.time()
-            process.send_signal(signal.SIGINT)
-            lines = process.communicate(timeout=20)[0].splitlines()
-        finally:
-            process.kill()
-    assert lines[0].startswith("interrupted")
-    assert float(lines[0].split()[1]) - pressed < 0.3
-    assert lines[1] == "next True"
+    assert_ctrl_c_ends(ENDLESS)

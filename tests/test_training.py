@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
-import subprocess
-import sys
-import time
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -17,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jepa_ode as jo
+from ctrl_c import assert_ctrl_c_ends
 from jepa_ode import training
 from jepa_ode._core import engine
 from jepa_ode.batches import _GaussianBatches
@@ -659,19 +656,7 @@ print("next", run.success, flush=True)
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 @pytest.mark.parametrize("d", [10, 200])
 def test_ctrl_c_ends_a_training_at_once(d):
-    code = ENDLESS.format(d=d)
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout.readline() == "running\n"
-            time.sleep(0.5)
-            pressed = time.time()
-            process.send_signal(signal.SIGINT)
-            lines = process.communicate(timeout=20)[0].splitlines()
-        finally:
-            process.kill()
-    assert lines[0].startswith("interrupted")
-    assert float(lines[0].split()[1]) - pressed < 0.3
-    assert lines[1] == "next True"
+    assert_ctrl_c_ends(ENDLESS.format(d=d), wait=0.5)
 
 
 @given(st.integers(1, 3000), st.integers(1, 20), st.integers(0, 10**6))

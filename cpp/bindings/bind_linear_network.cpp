@@ -20,10 +20,6 @@ namespace jepa_ode::bindings {
 
 namespace {
 
-void require(bool condition, const char* what) {
-  if (!condition) throw std::invalid_argument(what);
-}
-
 bool is_matrix(const Array& array, py::ssize_t rows, py::ssize_t columns) {
   return array.ndim() == 2 && array.shape(0) == rows && array.shape(1) == columns;
 }
@@ -124,14 +120,15 @@ class NetworkFlow {
   const NetworkShape& shape() const { return shape_; }
   bool has_loss() const { return yy_.has_value(); }
 
+  void require_state(const Array& state) const {
+    const Index target = terms_.has_target_network() ? shape_.encoder_size() : 0;
+    require(state.ndim() == 1 && state.size() == shape_.weights_size() + target, "the state does not fit the network");
+  }
+
  private:
   LinearNetworkFlow& workspace() {
     if (!workspace_) workspace_.emplace(flow());
     return *workspace_;
-  }
-
-  void require_state(const Array& state) {
-    require(state.ndim() == 1 && state.size() == workspace().state_size(), "the state does not fit the network");
   }
 
   static const double* data_of(const std::optional<Array>& array) { return array ? array->data() : nullptr; }
@@ -155,14 +152,13 @@ class FlowRun {
         levels_(std::move(levels)),
         visit_(std::move(visit)),
         settings_{flow_method(method), rtol, atol, max_steps} {
-    const LinearNetworkFlow flow = network_->flow();
     const auto m = times_.size();
-    require(state_.ndim() == 1 && state_.size() == flow.state_size(), "the state does not fit the network");
+    network_->require_state(state_);
     require(times_.ndim() == 1, "times must have one dimension");
     require(directions_.ndim() == 2 && directions_.shape(0) == network_->shape().inputs(),
             "directions must have shape [d, n]");
     const auto n = directions_.shape(1);
-    const auto size = static_cast<py::ssize_t>(flow.weights_size());
+    const auto size = static_cast<py::ssize_t>(network_->shape().weights_size());
     observation_.times = times_.data();
     observation_.count = static_cast<std::size_t>(m);
     observation_.directions = directions_.data();
@@ -183,7 +179,6 @@ class FlowRun {
       observation_.visit = [this, size](std::size_t k, const double* weights) {
         const py::gil_scoped_acquire gil;
         visit_(k, Array(size, weights));  // a copy: the flow goes on
-        return false;
       };
     }
     EventSettings& events = observation_.events;

@@ -17,10 +17,6 @@ namespace {
 
 using Rows = py::array_t<std::int64_t, py::array::c_style>;
 
-void require(bool condition, const char* what) {
-  if (!condition) throw std::invalid_argument(what);
-}
-
 Optimizer optimizer_of(const std::string& name) {
   if (name == "gd" || name == "sgd") return Optimizer::sgd;
   if (name == "momentum") return Optimizer::momentum;

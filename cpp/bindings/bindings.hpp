@@ -20,6 +20,10 @@ namespace py = pybind11;
 // or the call is a programming error, which `noconvert` arguments make loud.
 using Array = py::array_t<double, py::array::c_style>;
 
+inline void require(bool condition, const char* what) {
+  if (!condition) throw std::invalid_argument(what);
+}
+
 // What Python's codes and names stand for (objectives.py, solve.py).
 inline Objective objective_of(int code) { return code == 0 ? Objective::jepa : Objective::mae; }
 

@@ -136,12 +136,20 @@ namespace {
 
 // Rounding errors in the fast directions grow in the last four stages by about (stages/40)^8 1e8, and are damped by the
 // next step: they must not be seen by the error estimate.
-int most_stages(double rtol) {
-  const auto& last = rock4_methods[std::size(rock4_methods) - 1];
-  return static_cast<int>(last.stages * std::min(1.0, std::pow(rtol / 1e-6, 1.0 / 8)));
+double longest_reach(double rtol) {
+  const int stages = rock4_methods[std::size(rock4_methods) - 1].stages;
+  const int most = static_cast<int>(stages * std::min(1.0, std::pow(rtol / 1e-6, 1.0 / 8)));
+  double reach = rock4_methods[0].reach;
+  for (const Rock4Method& method : rock4_methods) {
+    if (method.stages <= most) reach = method.reach;
+  }
+  return reach;
 }
 
 }  // namespace
+
+Rock4FlowStep::Rock4FlowStep(FlowSystem& system)
+    : FlowStep(system), stages_(system.size(), 4), before_(system.size()), reach_(longest_reach(system.rtol())) {}
 
 // The fastest rate, by power iteration on differences of velocities, with the direction found before to start from: one
 // evaluation or two follow the slow change of the Jacobian.
@@ -173,11 +181,7 @@ double Rock4FlowStep::longest(const Vector& state, const Vector& velocity) {
     age_ = 0;
   }
   ++age_;
-  double reach = 0;
-  for (const Rock4Method& method : rock4_methods) {
-    if (method.stages <= most_stages(system_.rtol()) || reach == 0) reach = method.reach;
-  }
-  return radius_ > 0 ? reach / radius_ : infinity;
+  return radius_ > 0 ? reach_ / radius_ : infinity;
 }
 
 double Rock4FlowStep::attempt(const Vector& state, const Vector& velocity, double h, Vector& next,

@@ -163,10 +163,7 @@ class FlowIntegrator {
       flow_.response(state.data(), observation_.directions, observation_.features, observation_.response + k,
                      static_cast<Index>(observation_.count));
     if (observation_.weights) std::copy_n(state.data(), flow_.weights_size(), weights_row(k));
-    if (observation_.visit && observation_.visit(k, state.data())) {
-      interrupt_.request_stop();
-      interrupt_.throw_if_stopped();  // at once: a callback may have left an exception behind
-    }
+    if (observation_.visit) observation_.visit(k, state.data());
   }
 
   void mark_unreached(std::size_t k) {

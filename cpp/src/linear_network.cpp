@@ -42,11 +42,6 @@ LinearNetworkFlow::LinearNetworkFlow(NetworkShape shape, const FlowTerms& terms,
   error_.resize(shape_.outputs, inputs);
 }
 
-Index LinearNetworkFlow::weights_size() const {
-  const Block& predictor = blocks_[at(shape_.depth())];
-  return predictor.offset + predictor.size();
-}
-
 ConstMatrixView LinearNetworkFlow::block(const double* state, Index index) const {
   const Block& block = blocks_[at(index)];
   return {state + block.offset, block.rows, block.columns};

@@ -111,7 +111,7 @@ class ExplicitFlowStep final : public FlowStep {
 // and so forgive rates that are not quite real.
 class Rock4FlowStep final : public FlowStep {
  public:
-  explicit Rock4FlowStep(FlowSystem& system) : FlowStep(system), stages_(system.size(), 4), before_(system.size()) {}
+  explicit Rock4FlowStep(FlowSystem& system);
 
   void taken(const Vector& state, const Vector& velocity, double h) override;
 
@@ -127,6 +127,7 @@ class Rock4FlowStep final : public FlowStep {
 
   Eigen::MatrixXd stages_;  // the derivatives in the last four stages
   Vector before_;
+  double reach_;                       // of the longest method that the tolerance allows
   Vector last_state_, last_velocity_;  // where the last step began
   double last_h_ = 0.0;                // 0: there was none
   Vector direction_;                   // of the fastest rate, empty before it was sought

@@ -24,8 +24,8 @@ struct FlowSettings {
   std::int64_t max_steps = 100'000;  // attempts, accepted or not
 };
 
-// Shown the weights (encoder and predictor) at the k-th time, on the calling thread; true stops the flow.
-using FlowVisit = std::function<bool(std::size_t, const double*)>;
+// Shown the weights (encoder and predictor) at the k-th time, on the thread of the flow; what it throws ends the flow.
+using FlowVisit = std::function<void(std::size_t, const double*)>;
 
 // What to observe and where to write it; a null pointer means: not wanted. Times are non-negative and non-decreasing,
 // the network starts at time 0. Rows that were not reached are filled with NaN.
@@ -57,8 +57,7 @@ struct FlowResult {
 using FlowProgress = std::function<bool(double)>;
 
 // Integrates from `start` (LinearNetworkFlow::state_size() values). Steps do not depend on the times observed, except
-// that the flow ends at the last one. Throws Interrupted when the interrupt, the progress callback or the visit asks to
-// stop.
+// that the flow ends at the last one. Throws Interrupted when the interrupt or the progress callback asks to stop.
 FlowResult gradient_flow(LinearNetworkFlow& flow, const double* start, const FlowSettings& settings,
                          const FlowObservation& observation, Interrupt& interrupt, const FlowProgress& progress = {});
 

@@ -23,6 +23,13 @@ struct NetworkShape {
   Index encoding() const { return widths.back(); }
   Index rows(Index layer) const { return widths[static_cast<std::size_t>(layer) + 1]; }  // layer 0 is W^1
   Index columns(Index layer) const { return widths[static_cast<std::size_t>(layer)]; }
+
+  Index encoder_size() const {  // how many weights
+    Index size = 0;
+    for (Index l = 0; l < depth(); ++l) size += rows(l) * columns(l);
+    return size;
+  }
+  Index weights_size() const { return encoder_size() + outputs * encoding(); }  // of encoder and predictor
 };
 
 // What the flow descends on. `ema_time` is tau of dB/dt = (W - B)/tau; 0 means that the target is the encoder itself.
@@ -65,7 +72,7 @@ class LinearNetworkFlow {
   };
   const std::vector<Block>& blocks() const { return blocks_; }
   Index state_size() const { return blocks_.back().offset + blocks_.back().size(); }
-  Index weights_size() const;  // of encoder and predictor, without the target
+  Index weights_size() const { return shape_.weights_size(); }  // without the target
 
   // d state / dt. `state` and `velocity` must not overlap.
   void velocity(const double* state, double* velocity);
