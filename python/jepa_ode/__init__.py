@@ -22,7 +22,7 @@ array([2, 1, 0])
 Where things are: `Covariances` and `Spectrum` hold the data's side, `JEPA` and `MAE` the objective's; `solve`,
 `fixed_point`, `critical_time` and `time_to_reach` the theory; `LinearNetwork`, `gradient_flow` and `train` the network itself;
 `learning_order`, `overlap`, `order_correlation` and `compare_with_flow` what to make of them. `jepa_ode.views` and
-`jepa_ode.models` make pairs, `jepa_ode.plot` draws.
+`jepa_ode.models` make pairs, `jepa_ode.plot` draws, `jepa_ode.experiments` shows every claim of the theory.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from .spectrum import Spectrum
 from .theory import critical_time, fixed_point, time_to_reach
 
 if _TYPE_CHECKING:
-    from . import models, observables, plot, report, views
+    from . import experiments, models, observables, plot, report, views
     from .analysis import Overlap, TheoryCheck, compare_with_flow, overlap
     from .assumptions import Assumptions
     from .coupled import CoupledFeatures
@@ -82,6 +82,7 @@ __all__ = [
     "compare_with_flow",
     "critical_time",
     "crossing_times",
+    "experiments",
     "fixed_point",
     "fixed_points",
     "gradient_flow",
@@ -107,6 +108,7 @@ _LAZY = {
     "views": (),
     "plot": (),
     "report": (),
+    "experiments": (),
     "analysis": ("Overlap", "TheoryCheck", "compare_with_flow", "overlap"),
     "assumptions": ("Assumptions",),
     "coupled": ("CoupledFeatures",),

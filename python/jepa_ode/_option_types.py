@@ -6,7 +6,7 @@ import argparse
 import math
 from collections.abc import Callable
 
-__all__ = ["count", "from_one", "from_zero", "positive", "real", "shape", "share", "shrinkage"]
+__all__ = ["count", "from_one", "from_zero", "positive", "real", "seed", "shape", "share", "shrinkage", "whole"]
 
 
 def real(requirement: str, holds: Callable[[float], bool]) -> Callable[[str], float]:
@@ -30,15 +30,23 @@ share = real("a number between 0 and 1", lambda value: 0 < value < 1)
 from_zero = real("zero or a positive number", lambda value: value >= 0)
 
 
-def count(text: str) -> int:
-    """Return a whole number of at least 1."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
-    return value
+def whole(least: int) -> Callable[[str], int]:
+    """Return the type of an option that takes whole numbers from `least` on."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, got {text!r}")
+        return value
+
+    return parse
+
+
+count = whole(1)
+seed = whole(0)
 
 
 def shape(text: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The command line: ``jepa-ode analyze``, ``jepa-ode bench`` and ``jepa-ode info``."""
+"""The command line: ``jepa-ode analyze``, ``jepa-ode reproduce``, ``jepa-ode bench`` and ``jepa-ode info``."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import experiments
 from ._core import build_info
-from ._option_types import count, from_one, from_zero, positive, shape, share, shrinkage
+from ._option_types import count, from_one, from_zero, positive, seed, shape, share, shrinkage
 from ._progress import StageProgress
 from ._validate import available_cpus
 from .bench import LEGEND, bench, has_scipy, records, table
@@ -45,7 +46,8 @@ _VIEW_OPTIONS = ("views", "keep", "patch", "target", "noise_std", "split", "mirr
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    0: done. 1: bad data or a missing extra, with one line on standard error. 2: wrong usage. 130: interrupted.
+    0: done. 1: bad data or a missing extra, with one line on standard error. 2: wrong usage. 3: not every claim of an
+    experiment was seen to hold. 130: interrupted.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -230,6 +232,35 @@ def _require_matplotlib() -> None:
         raise ImportError('the report needs matplotlib: pip install "jepa-ode[analyze]"') from error
 
 
+def _reproduce(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    if options.list:
+        for name in experiments.names():
+            about = experiments.find(name).ABOUT
+            extra = f' (needs "jepa-ode[{about.extra}]")' if about.extra else ""
+            print(f"{about.number:3}. {name.replace('_', '-'):28} {about.title}{extra}")
+        return 0
+    for name in options.experiments:
+        try:
+            experiments.find(name)
+        except ValueError as error:
+            parser.error(_one_line(error))
+    if options.output.exists() and not options.output.is_dir():
+        raise NotADirectoryError(f"{options.output} is a file, not a folder")
+    with StageProgress(quiet=options.quiet) as progress:
+        outcomes = experiments.reproduce(
+            options.experiments or None, fast=options.fast, seed=options.seed, out=options.output, progress=progress
+        )
+    if not options.quiet:
+        for outcome in outcomes:
+            print(f"{outcome.about.number}. {outcome.about.title}: {outcome.verdict} ({outcome.seconds:.1f} s)")
+            lines = [outcome.error] if outcome.result is None else outcome.result.verdicts()
+            for line in lines:
+                print(f"     {line}")
+        print(f"{sum(outcome.holds for outcome in outcomes)} of {len(outcomes)} claims hold")
+        print(f"Gallery: {options.output / 'gallery.html'}")
+    return 0 if all(outcome.holds for outcome in outcomes) else 3
+
+
 def _bench(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     del parser
     whole = BenchSettings()
@@ -281,10 +312,36 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"jepa-ode {build_info()['version']}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     _add_analyze(commands)
+    _add_reproduce(commands)
     _add_bench(commands)
     info = commands.add_parser("info", help="show versions, instruction set and extras")
     info.set_defaults(run=_info, parser=info)
     return parser
+
+
+def _add_reproduce(commands: Any) -> None:
+    parser = commands.add_parser(
+        "reproduce",
+        help="run the claims of the theory as experiments",
+        description="Run experiments, one for each claim of the theory, and write for each its figure (.png), its data (.npz), "
+        "setting and verdicts (.json), and one page with all of them, gallery.html. A verdict is computed from the data. "
+        "The exit code is 0 when every claim holds, 3 otherwise.",
+    )
+    parser.set_defaults(run=_reproduce, parser=parser)
+    parser.add_argument("experiments", nargs="*", metavar="NAME", help="which (default: all)")
+    parser.add_argument("--list", action="store_true", help="show the names and leave")
+    parser.add_argument("--fast", action="store_true", help="smaller versions: all in about two minutes")
+    parser.add_argument(
+        "-o",
+        "--output",
+        "--out",
+        type=Path,
+        default=Path("jepa-ode-gallery"),
+        metavar="FOLDER",
+        help="where to write (default: %(default)s)",
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no verdicts on the terminal")
+    parser.add_argument("--seed", type=seed, default=0, help="of everything random (default: %(default)s)")
 
 
 def _add_bench(commands: Any) -> None:
@@ -323,7 +380,7 @@ def _add_analyze(commands: Any) -> None:
         help="where to write the report (default: %(default)s)",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no findings on the terminal")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the random views (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the random views (default: %(default)s)")
     parser.add_argument("--threads", type=count, default=None, help="threads of the solvers (default: all CPUs)")
 
     data = parser.add_argument_group("data")

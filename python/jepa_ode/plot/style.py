@@ -83,6 +83,17 @@ def number(ax: Axes, x: FloatArray, y: FloatArray, numbers: Any) -> None:
 
 def add_rho_bar(ax: Axes, colormap: Colormap, norm: Normalize) -> None:
     """Add the colour bar of rho."""
+    add_bar(ax, colormap, norm, r"$\rho$")
+
+
+def depth_palette(depths: Any) -> tuple[Colormap, Normalize]:
+    """Return the colormap and norm of depths: deeper is darker."""
+    colormap = ListedColormap(colormaps["plasma"](np.linspace(0.85, 0.0, 256)), name="depth")
+    return colormap, Normalize(float(min(depths)), float(max(*depths, min(depths) + 1)))
+
+
+def add_bar(ax: Axes, colormap: Colormap, norm: Normalize, label: str) -> None:
+    """Add a colour bar with its label."""
     bar = ax.figure.colorbar(ScalarMappable(norm, colormap), ax=ax, pad=0.02, fraction=0.05, aspect=28)
-    bar.set_label(r"$\rho$", rotation=0, labelpad=6)
+    bar.set_label(label)
     bar.outline.set_visible(False)

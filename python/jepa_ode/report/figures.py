@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ import numpy as np
 from .. import plot
 from .._validate import FloatArray
 from ..analysis import order_correlation
+from .markup import figure_source
 from .words import number
 
 if TYPE_CHECKING:
@@ -306,14 +305,8 @@ def _drawer(function: Callable[..., Any], *args: Any, **options: Any) -> Callabl
 def _figure(
     title: str, caption: str, draw: Callable[[Axes], Any], *, size: tuple[float, float] = _SIZE
 ) -> ReportFigure:
-    import matplotlib
     from matplotlib.figure import Figure
 
-    # A fixed salt and no date: equal analyses give equal files. Text as paths: it looks the same everywhere.
-    with matplotlib.rc_context({"svg.hashsalt": "jepa_ode", "svg.fonttype": "path"}):
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure.add_subplot())
-        file = io.BytesIO()
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    source = f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
-    return ReportFigure(title, caption.strip(), source)
+    figure = Figure(figsize=size, layout="constrained")
+    draw(figure.add_subplot())
+    return ReportFigure(title, caption.strip(), figure_source(figure))

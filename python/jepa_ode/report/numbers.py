@@ -19,7 +19,7 @@ from .limits import diagnostic_sentences, limits
 if TYPE_CHECKING:
     from .study import Analysis, Learning, Settings
 
-__all__ = ["feature_table", "settings_as_dict", "summary", "versions", "write_csv", "write_json"]
+__all__ = ["feature_table", "plain", "settings_as_dict", "summary", "versions", "write_csv", "write_json"]
 
 
 def feature_table(analysis: Analysis) -> dict[str, np.ndarray[Any, Any]]:
@@ -67,7 +67,7 @@ def write_csv(analysis: Analysis, path: Path) -> None:
 
 def write_json(analysis: Analysis, path: Path) -> None:
     """Write settings, summary, diagnostic, sentences, versions and run times; what is not finite becomes null."""
-    path.write_text(json.dumps(_plain(summary(analysis)), indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(plain(summary(analysis)), indent=2) + "\n", encoding="utf-8")
 
 
 def summary(analysis: Analysis) -> dict[str, Any]:
@@ -157,12 +157,12 @@ def versions() -> dict[str, str]:
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return ``value`` as JSON knows it."""
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: plain(each) for key, each in value.items()}
     if isinstance(value, np.ndarray | list | tuple):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import html
 import math
-import re
-from collections.abc import Iterable
-from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -14,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .figures import ReportFigure, Section, draw_sections
 from .findings import findings
 from .limits import diagnostic_sentences, limits
+from .markup import as_text, items, resource, table_of
 from .numbers import feature_table, settings_as_dict, versions, write_csv, write_json
 from .words import number
 
@@ -21,9 +19,6 @@ if TYPE_CHECKING:
     from .study import Analysis, Progress
 
 __all__ = ["render", "write_report"]
-
-# Names of Greek letters in sentences become letters on the page.
-_GREEK = {"lambda": "&lambda;", "rho": "&rho;", "sigma^2": "&sigma;&sup2;"}
 
 
 def write_report(analysis: Analysis, folder: str | Path, *, progress: Progress | None = None) -> Path:
@@ -71,19 +66,19 @@ def render(analysis: Analysis, *, progress: Progress | None = None) -> str:
         f"{analysis.covariances.n_samples:,} pairs of {len(analysis.covariances.Sxx)} coordinates from {settings.source}; "
         f"views: {settings.views}; encoder of depth {settings.depth:g}, started at a response of {settings.eps:g}."
     )
-    page = Template(_resource("template.html")).substitute(
+    page = Template(resource("template.html")).substitute(
         title=html.escape(f"What JEPA and MAE learn from {settings.source}"),
-        style=_resource("style.css"),
-        facts=_text(facts),
-        findings="\n".join(f"<li><b>{each.topic}.</b> {_text(each.text)}</li>" for each in findings(analysis)),
+        style=resource("style.css"),
+        facts=as_text(facts),
+        findings="\n".join(f"<li><b>{each.topic}.</b> {as_text(each.text)}</li>" for each in findings(analysis)),
         sections="\n".join(sections),
-        table_text=_text(
+        table_text=as_text(
             f"All {shown} features, in descending order of rho; t* exact, by the leading order, and in the network's flow. "
             f"A dash: never learned. An empty cell: the flow ended before, or did not hold the feature."
         ),
         table=_times_table(analysis),
-        diagnostic=_items(diagnostic_sentences(analysis)),
-        limits=_items(limits(analysis) or ["Nothing: no feature is vague, cut off or left out."]),
+        diagnostic=items(diagnostic_sentences(analysis)),
+        limits=items(limits(analysis) or ["Nothing: no feature is vague, cut off or left out."]),
         settings=_settings(analysis),
     )
     if progress is not None:
@@ -91,37 +86,19 @@ def render(analysis: Analysis, *, progress: Progress | None = None) -> str:
     return page
 
 
-def _resource(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _text(text: str) -> str:
-    """Escape a sentence and set its symbols."""
-    escaped = html.escape(text)
-    for name, letter in _GREEK.items():
-        escaped = re.sub(rf"\b{re.escape(name)}(?!\w)", letter, escaped)
-    escaped = re.sub(r"(&\w+;)\^(\d+(?:\.\d+)?)", r"\1<sup>\2</sup>", escaped)
-    # The symbols t and t*, not the letter.
-    return re.sub(r"\bt(\* |\*,|\*\.| = )", r"<i>t</i>\1", escaped)
-
-
-def _items(sentences: Iterable[str]) -> str:
-    return "\n".join(f"<li>{_text(sentence)}</li>" for sentence in sentences)
-
-
 def _section(section: Section) -> str:
     few = " few" if len(section.figures) == 1 else ""
     figures = "\n".join(_figure(figure) for figure in section.figures)
     return (
-        f'<section id="{section.name}">\n<h2>{_text(section.title)}</h2>\n<p>{_text(section.text)}</p>\n'
+        f'<section id="{section.name}">\n<h2>{as_text(section.title)}</h2>\n<p>{as_text(section.text)}</p>\n'
         f'<div class="figures{few}">\n{figures}\n</div>\n</section>'
     )
 
 
 def _figure(figure: ReportFigure) -> str:
     return (
-        f'<figure>\n<h3>{_text(figure.title)}</h3>\n<img alt="{html.escape(figure.title)}" src="{figure.source}">\n'
-        f"<figcaption>{_text(figure.caption)}</figcaption>\n</figure>"
+        f'<figure>\n<h3>{as_text(figure.title)}</h3>\n<img alt="{html.escape(figure.title)}" src="{figure.source}">\n'
+        f"<figcaption>{as_text(figure.caption)}</figcaption>\n</figure>"
     )
 
 
@@ -174,12 +151,4 @@ def _settings(analysis: Analysis) -> str:
         "Versions": versions(),
         "Run time": seconds,
     }
-    return "\n".join(
-        f"<div><h3>{group}</h3><table>"
-        + "".join(
-            f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>'
-            for name, value in values.items()
-        )
-        + "</table></div>"
-        for group, values in groups.items()
-    )
+    return "\n".join(table_of(group, values) for group, values in groups.items())
