@@ -29,7 +29,6 @@ from workload import Array, tuned
 
 Record = dict[str, Any]
 AUTO, MATCHED = "jepa_ode auto", "jepa_ode auto, matched"
-IN_FEATURES = "jepa_ode auto, matched, in feature coordinates"  # the views of W2 are exchangeable
 REFERENCE_RTOL, REFERENCE_ATOL = 1e-11, 1e-13
 LOOSEST = 1e-4  # rtol
 CONFIRMED = 1e-5  # what the most accurate peer may differ from the reference by
@@ -85,7 +84,6 @@ def ours(
     method: str = "auto",
     rtol: float = RTOL,
     atol: float = ATOL,
-    coordinates: str = "data",
 ) -> Answer:
     """Return the answer of this package."""
     flow = jo.gradient_flow(
@@ -97,7 +95,6 @@ def ours(
         rtol=rtol,
         atol=atol,
         features=net.features,
-        coordinates=coordinates,
         max_steps=10**8,
     )
     if not flow.success:
@@ -158,7 +155,6 @@ def compare(
     runs: dict[str, Callable[[], Answer]] = {AUTO: lambda: ours(net, case.t)}
     if rtol == rtol:
         runs[MATCHED] = lambda: ours(net, case.t, rtol=rtol)
-        runs[IN_FEATURES] = lambda: ours(net, case.t, rtol=rtol, coordinates="features")
     trials |= {name: trial(run, reference[case]) for name, run in runs.items()}
     runs |= {peer.name: lambda peer=peer: peer.run(case.t) for peer in able}
     warm = {name: trials[name].seconds for name in runs}
@@ -172,16 +168,14 @@ def compare(
         {
             "case": str(case),
             "solver": name,
-            "rtol": rtol if name in (MATCHED, IN_FEATURES) else RTOL,
+            "rtol": rtol if name == MATCHED else RTOL,
             "right-hand sides": trials[name].evaluations,
             "error": trials[name].error,
             "seconds": median[name],
             "fastest": min(times[name]),
             "slowest": max(times[name]),
             "us per right-hand side": 1e6 * median[name] / trials[name].evaluations,
-            "best peer / this": bound + measure.number(best / median[name])
-            if name in (AUTO, MATCHED, IN_FEATURES)
-            else "",
+            "best peer / this": bound + measure.number(best / median[name]) if name in (AUTO, MATCHED) else "",
             "rounds": len(times[name]),
         }
         for name in runs

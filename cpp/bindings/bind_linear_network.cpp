@@ -89,9 +89,11 @@ class NetworkFlow {
     const Index d = shape_.inputs();
     require(objective == 0 || objective == 1, "objective must be 0 (JEPA) or 1 (MAE)");
     require(outputs == (objective == 0 ? shape_.encoding() : d), "the predictor's rows do not fit the objective");
+    if (xx_ && xx_->ndim() == 1) variances_ = std::exchange(xx_, std::nullopt);
     for (const std::optional<Array>* moment : {&xx_, &yx_, &yy_, &coupling_})
       require(!*moment || is_matrix(**moment, d, d), "second moments must have shape [d, d]");
-    require(xx_.has_value() != coupling_.has_value(), "give sxx, or coupling in feature coordinates");
+    require(!variances_ || variances_->size() == d, "variances must have shape [d]");
+    require((xx_ || variances_) != coupling_.has_value(), "give sxx, or coupling in feature coordinates");
     if (coupling_ && objective == 0) {
       require(rho_ && rho_->ndim() == 1 && rho_->size() == d, "JEPA in feature coordinates needs rho [d]");
     } else {
@@ -115,7 +117,8 @@ class NetworkFlow {
 
   // A flow of its own, with a workspace of its own: for one thread.
   LinearNetworkFlow flow() const {
-    return {shape_, terms_, Moments{data_of(xx_), data_of(yx_), data_of(yy_), data_of(coupling_), data_of(rho_)}};
+    return {shape_, terms_,
+            Moments{data_of(xx_), data_of(yx_), data_of(yy_), data_of(coupling_), data_of(rho_), data_of(variances_)}};
   }
   const NetworkShape& shape() const { return shape_; }
   bool has_loss() const { return yy_.has_value(); }
@@ -133,7 +136,7 @@ class NetworkFlow {
 
   static const double* data_of(const std::optional<Array>& array) { return array ? array->data() : nullptr; }
 
-  std::optional<Array> xx_, yx_, yy_, coupling_, rho_;
+  std::optional<Array> xx_, yx_, yy_, coupling_, rho_, variances_;
   NetworkShape shape_;
   FlowTerms terms_;
   std::optional<LinearNetworkFlow> workspace_;  // of velocity() and loss()
@@ -291,8 +294,9 @@ void bind_linear_network(py::module_& module) {
   py::class_<NetworkFlow, std::shared_ptr<NetworkFlow>>(
       module, "NetworkFlow",
       "The flow of one linear network on given second moments (THEORY.md 1). The state is one "
-      "vector: W^1 .. W^L, V, and with ema_time > 0 the target's layers. With `coupling` it is that "
-      "in feature coordinates (THEORY.md 6).")
+      "vector: W^1 .. W^L, V, and with ema_time > 0 the target's layers. A vector `sxx` holds the "
+      "variances in the principal axes of x, where Sxx is diagonal. With `coupling` the flow is that in feature "
+      "coordinates (THEORY.md 6).")
       .def(py::init<std::vector<Index>, Index, int, bool, double, double, double, std::optional<Array>,
                     std::optional<Array>, std::optional<Array>, std::optional<Array>, std::optional<Array>>(),
            py::arg("widths"), py::arg("outputs"), py::arg("objective"), py::arg("stop_gradient"), py::arg("ema_time"),

@@ -16,6 +16,10 @@ double inner_product(const A& a, const B& b) {
   return a.cwiseProduct(b).sum();
 }
 
+auto diagonal(const double* entries, Index size) {
+  return Eigen::Map<const Eigen::VectorXd>(entries, size).asDiagonal();
+}
+
 }  // namespace
 
 LinearNetworkFlow::LinearNetworkFlow(NetworkShape shape, const FlowTerms& terms, const Moments& moments)
@@ -66,13 +70,17 @@ ConstMatrixView LinearNetworkFlow::encode_target(const double* state) {
 
 ConstMatrixView LinearNetworkFlow::times_xx(const ConstMatrixView& a, Matrix& storage) {
   if (in_features()) return a;
-  product_.assign(storage, 1, a, square(moments_.xx));
+  if (moments_.variances) {
+    storage.noalias() = a * diagonal(moments_.variances, a.cols());
+  } else {
+    product_.assign(storage, 1, a, square(moments_.xx));
+  }
   return {storage.data(), storage.rows(), storage.cols()};
 }
 
 void LinearNetworkFlow::add_times_yx(Matrix& out, double scale, const ConstMatrixView& a) {
   if (in_features()) {
-    out.noalias() += scale * a * Eigen::Map<const Eigen::VectorXd>(moments_.rho, a.cols()).asDiagonal();
+    out.noalias() += scale * a * diagonal(moments_.rho, a.cols());
   } else {
     product_.add(out, scale, a, square(moments_.yx));
   }

@@ -219,10 +219,11 @@ def gradient_flow(
         Factor of the predictor's learning rate: ``dV/dt`` is multiplied by it, weight decay included. The flow then
         conserves ``V^T V / predictor_rate - W^L (W^L)^T``.
     coordinates : {"data", "features"}, default "data"
-        In which the state is integrated. "features" takes the coupled feature equations (`CoupledFeatures`), for
-        exchangeable data of full rank: the same flow, with one product of matrices less in a right-hand side of JEPA.
-        Results are in the coordinates of the data in either case; tolerances refer to the first layer as it is
-        integrated, ``W^1 P``.
+        In which the state is integrated. "data" turns x to its principal axes, where ``Sxx`` is diagonal, and back: that
+        changes no norm and saves a product of matrices. "features" takes the coupled feature equations
+        (`CoupledFeatures`), for exchangeable data of full rank: the same flow, and for JEPA at the same cost. Results are in
+        the coordinates of the data in either case; tolerances refer to the first layer as it is integrated, ``W^1 P`` for
+        "features".
     observe : str, sequence of str, or mapping of str to functions, optional
         What else to look at, at the output times: "balancedness" (the norms of the conserved matrices, [L]),
         "singular_values" (of the encoder, [min(h_L, d)]), "representation_covariance" ([h_L, h_L]) and "effective_rank"

@@ -25,6 +25,7 @@ from .aligned import AlignedFlow, NotAlignedError, align
 from .network import LinearNetwork, as_directions
 from .objectives import JEPA, Objective, as_objective
 from .observables import Record, as_observables
+from .principal_axes import PrincipalAxes
 from .theory import as_schedule
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class FlowProblem:
     plateau_tol: float | None
     record: Record
     fields: dict[str, Any]
-    back: FloatArray | None = field(default=None, init=False)  # from feature coordinates
+    back: FloatArray | None = field(default=None, init=False)  # W^1 of the data = W^1 as integrated @ back
 
     @classmethod
     def of(
@@ -204,18 +205,23 @@ class FlowProblem:
 
     def run(self) -> engine.FlowRun:
         """Return what the engine is to integrate."""
-        start, directions = self.net, self.directions
         rate = self.fields["predictor_rate"]
+        into: FloatArray | None
         if self.fields["coordinates"] == "data":
-            network = network_flow(self.net, self.objective, self.xx, self.yx, self.yy, rate)
+            axes = PrincipalAxes(self.xx, self.yx, self.yy)
+            network = axes.network_flow(self.net, self.objective, rate)
+            into, self.back = axes.turn, None if axes.turn is None else axes.turn.T
         else:
             from .coupled import CoupledFeatures
             from .covariances import Covariances
 
             coupled = CoupledFeatures(Covariances(self.xx, self.yx, self.yy))
             network = coupled.network_flow(self.net, self.objective, rate)
-            start = coupled.to_features(self.net)
-            self.back = coupled.directions.T
+            into, self.back = coupled.duals, coupled.directions.T
+        start, directions = self.net, self.directions
+        if into is not None and self.back is not None:
+            first, *others = self.net.encoder
+            start = LinearNetwork([first @ into, *others], self.net.predictor)
             directions = self.back @ directions
         return engine.FlowRun(
             network,
@@ -235,15 +241,20 @@ class FlowProblem:
         )
 
     def _look(self, k: int, weights: FloatArray) -> None:
-        weights = self._in_data_coordinates(weights)
-        if np.isfinite(weights).all():
-            self.record.look(k, unpack(weights, self.net))
+        if self.theta[k] == 0:
+            self.record.look(k, self.net)
+        elif np.isfinite(weights).all():
+            self.record.look(k, unpack(self._in_data_coordinates(weights), self.net))
 
     def integrated(self, observed: engine.ObservedFlow) -> dict[str, Any]:
         """Return the fields of the result by what the engine observed."""
         arrays = [observed.response, observed.loss]
         arrays.append(None if observed.weights is None else self._in_data_coordinates(observed.weights))
         times = self.fields["t"]
+        if (
+            arrays[-1] is not None and self.back is not None
+        ):  # there and back again, a start would be so but for rounding
+            arrays[-1][times == 0] = start_state(self.net, JEPA())
         end = observed.time
         if observed.reached == times.size and times.size:
             end = float(times[-1])
@@ -278,6 +289,8 @@ class FlowProblem:
         }
 
     def _final(self, observed: engine.ObservedFlow) -> LinearNetwork | None:
+        if observed.time == 0:
+            return self.net
         weights = self._in_data_coordinates(observed.final_weights)
         return unpack(weights, self.net) if np.isfinite(weights).all() else None
 
@@ -285,7 +298,7 @@ class FlowProblem:
         return np.array(theta if self.clock is None else self.clock.time(theta))
 
     def _in_data_coordinates(self, weights: FloatArray) -> FloatArray:
-        """Return the entries of networks, [..., every entry], with the first layer in those of the data."""
+        """Return the entries of networks, [..., every entry], with the first layer in the coordinates of the data."""
         if self.back is None:
             return weights
         first = self.net.encoder[0]

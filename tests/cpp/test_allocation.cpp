@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "check.hpp"
@@ -40,10 +41,13 @@ namespace {
 
 using namespace jepa_ode;
 
+enum class Coordinates { data, principal_axes, features };
+
 struct Case {
   FlowTerms terms;
-  bool in_features;
+  Coordinates coordinates;
   const char* name;
+  const char* where;
 };
 
 std::vector<Case> cases() {
@@ -53,29 +57,36 @@ std::vector<Case> cases() {
   average.weight_decay = 0.01;
   average.predictor_rate = 3;
   open.stop_gradient = false;
-  return {{jepa, false, "JEPA"},
-          {jepa, true, "JEPA in feature coordinates"},
-          {mae, false, "MAE"},
-          {mae, true, "MAE in feature coordinates"},
-          {average, false, "JEPA with a moving average, decay and a rate"},
-          {average, true, "the same in feature coordinates"},
-          {open, false, "JEPA without stop-gradient"},
-          {open, true, "the same in feature coordinates"}};
+  std::vector<Case> all;
+  for (const auto& [coordinates, where] :
+       {std::pair(Coordinates::data, "data"), std::pair(Coordinates::principal_axes, "principal axes"),
+        std::pair(Coordinates::features, "feature coordinates")}) {
+    all.push_back({jepa, coordinates, "JEPA", where});
+    all.push_back({mae, coordinates, "MAE", where});
+    all.push_back({average, coordinates, "JEPA with a moving average, decay and a rate", where});
+    all.push_back({open, coordinates, "JEPA without stop-gradient", where});
+  }
+  return all;
 }
 
-// Three layers of different widths on moments of the size of an identity, which stand for both kinds of coordinates.
+// Three layers of different widths on moments of the size of an identity, which stand for all coordinates.
 struct Problem {
   Problem(Index d, const Case& c)
       : shape{{d, d + 3, d, d - 1}, c.terms.objective == Objective::mae ? d : d - 1},
         moment(Matrix::Identity(d, d) + Matrix::Constant(d, d, 0.1 / static_cast<double>(d))),
         rho(Eigen::VectorXd::Constant(d, 0.8)),
-        flow(shape, c.terms,
-             c.in_features ? Moments{nullptr, moment.data(), moment.data(), moment.data(), rho.data()}
-                           : Moments{moment.data(), moment.data(), moment.data()}),
+        flow(shape, c.terms, moments(c.coordinates)),
         state(static_cast<std::size_t>(flow.state_size())) {
     std::mt19937 generator(1);
     std::normal_distribution<double> normal(0, 0.5 / std::sqrt(static_cast<double>(d)));
     for (double& weight : state) weight = normal(generator);
+  }
+
+  Moments moments(Coordinates coordinates) const {
+    const double* m = moment.data();
+    if (coordinates == Coordinates::features) return {nullptr, m, m, m, rho.data()};
+    if (coordinates == Coordinates::principal_axes) return {nullptr, m, m, nullptr, nullptr, rho.data()};
+    return {m, m, m};
   }
 
   NetworkShape shape;
@@ -106,7 +117,8 @@ TEST(an_evaluation_does_not_allocate) {
       evaluate();
       const std::size_t before = allocations;
       for (int k = 0; k < 3; ++k) evaluate();
-      if (allocations != before) std::printf("d = %d, %s: %zu allocations\n", int(d), c.name, allocations - before);
+      if (allocations != before)
+        std::printf("d = %d, %s, %s: %zu allocations\n", int(d), c.name, c.where, allocations - before);
       CHECK(allocations == before);
       CHECK(std::isfinite(loss));
     }

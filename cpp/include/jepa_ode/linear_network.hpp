@@ -47,15 +47,18 @@ struct FlowTerms {
 // Second moments, borrowed, each [d, d] row after row. `yy` may be null where nothing needs it: it enters the loss and
 // the flow without stop-gradient.
 //
+// In the principal axes of x, where Sxx is diagonal, a right-hand side has one product of matrices less.
+//
 // In feature coordinates (THEORY.md 6) the context is its amplitudes Q^T x and the first layer W^1 P. Then Sxx is the
 // identity, and dW^1/dt is multiplied by M = P^T P. JEPA's target is in feature coordinates too: Syx is diag(rho), and
 // yy is Q^T Syy Q. MAE's target and decoder stay as they are, which needs no M between them: yx is Syx Q and yy is Syy.
 struct Moments {
-  const double* xx;  // null in feature coordinates
+  const double* xx;  // null where the next one is given, and in feature coordinates
   const double* yx;  // E[y x^T]; null for JEPA in feature coordinates
   const double* yy;
-  const double* coupling = nullptr;  // M [d, d]; null in data coordinates
-  const double* rho = nullptr;       // [d], for JEPA in feature coordinates
+  const double* coupling = nullptr;   // M [d, d]; null in data coordinates
+  const double* rho = nullptr;        // [d], for JEPA in feature coordinates
+  const double* variances = nullptr;  // [d], the diagonal of Sxx in the principal axes of x
 };
 
 // Evaluates the flow of one network. Everything that an evaluation writes to is allocated by the constructor.
