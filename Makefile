@@ -15,7 +15,7 @@ SOURCES := $(shell find CMakeLists.txt pyproject.toml README.md cmake cpp python
 CPP := $(shell find cpp tests/cpp -name '*.cpp' -o -name '*.hpp')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-engine test-python test-isas lint format stub bench dist campaign gradients asan tsan tidy clean
+.PHONY: help demo reproduce test test-engine test-python test-isas lint format stub bench dist campaign gradients asan tsan tidy clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -52,6 +52,10 @@ TEST_ENVIRONMENT := $(STAMPS)/installed $(addprefix $(STAMPS)/, group-test extra
 demo: $(STAMPS)/installed $(STAMPS)/extra-analyze  ## the main job: what JEPA and MAE learn from images of digits, as a report
 	jepa-ode analyze --output build/demo
 	@echo "The report: file://$(CURDIR)/build/demo/report.html"
+
+reproduce: $(STAMPS)/installed $(STAMPS)/extra-experiments  ## every claim of the theory as an experiment (REPRODUCE=--fast: two minutes)
+	jepa-ode reproduce --output build/gallery $(REPRODUCE)
+	@echo "The gallery: file://$(CURDIR)/build/gallery/gallery.html"
 
 test: test-engine test-python  ## all tests, under the best instruction set of this machine
 

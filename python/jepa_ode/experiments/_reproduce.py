@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -116,7 +115,7 @@ def reproduce(
             if folder is not None:
                 sources[name] = _save_figure(result, folder / f"{name}.png")
         except Exception as reason:  # whatever an experiment raises concerns that experiment
-            error = traceback.format_exception_only(reason)[-1].strip()
+            error = " ".join(f"{type(reason).__name__}: {reason}".split())
         outcome = Outcome(name, find(name).ABOUT, result, error, time.perf_counter() - start)
         outcomes.append(outcome)
         tell(1.0)
