@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 import jepa_ode as jo
@@ -30,6 +32,9 @@ FIGURES: dict[str, Callable[[Axes | None], Axes]] = {
     "spectrum": lambda ax: plot.plot_spectrum(SPEC, ax),
     "spectrum with errors": lambda ax: plot.plot_spectrum(_with_errors(), ax),
     "responses": lambda ax: plot.plot_responses(SOLUTION.t, SOLUTION.w, SPEC.rho, ax),
+    "responses by lambda": lambda ax: plot.plot_responses(
+        SOLUTION.t, SOLUTION.w, LAM, ax, by="lambda", xscale="linear"
+    ),
     "solution": lambda ax: SOLUTION.plot(ax),
     "flow": lambda ax: FLOW.plot(ax),
     "order": lambda ax: plot.plot_order(TIMES["jepa"], TIMES["mae"], SPEC.rho, ax),
@@ -97,9 +102,10 @@ def test_nothing_learned_is_said() -> None:
         figure.savefig("/dev/null", format="svg")
 
 
-def test_palette_is_ordered_by_rho_and_grey_below_zero() -> None:
-    colormap, norm = plot.rho_palette(SPEC.rho)
-    lightness = [sum(colormap(norm(rho))[:3]) for rho in (0.2, 0.5, 0.9)]
+@pytest.mark.parametrize(("palette", "values"), [(plot.rho_palette, SPEC.rho), (plot.lambda_palette, LAM)])
+def test_palettes_are_ordered_and_grey_below_zero(palette: Callable[..., Any], values: Any) -> None:
+    colormap, norm = palette(values)
+    lightness = [sum(colormap(norm(value))[:3]) for value in (0.2, 0.5, 0.9)]
     assert lightness == sorted(lightness, reverse=True)
     red, green, blue, _ = colormap(norm(-0.1))
     assert red == green == blue
@@ -116,7 +122,9 @@ def test_many_curves_are_thin_and_see_through() -> None:
     for n in (5, 80):
         ax = Figure().add_subplot()
         plot.plot_responses([1.0, 2.0], np.ones((n, 2)), np.linspace(0.1, 0.9, n), ax)
-        widths[n] = ax.lines[0].get_linewidth()
+        (lines,) = ax.collections
+        assert isinstance(lines, LineCollection)
+        widths[n] = lines.get_linewidths()[0]
     assert widths[80] < widths[5]
 
 
@@ -137,3 +145,29 @@ def test_nothing_hides_hollow_markers() -> None:
     exact, leading = ax.lines
     assert leading.get_markerfacecolor() == "none"
     assert leading.get_zorder() > exact.get_zorder()
+
+
+@pytest.mark.parametrize(("by", "palette"), [("rho", plot.rho_palette), ("lambda", plot.lambda_palette)])
+def test_responses_have_the_colour_of_their_feature_and_the_dark_ones_are_on_top(
+    by: Literal["rho", "lambda"], palette: Callable[..., Any]
+) -> None:
+    values = np.array([0.9, 0.2, 0.5])
+    w = np.arange(6.0).reshape(3, 2) + 1
+    ax = plot.plot_responses([0.0, 1.0], w, values, Figure().add_subplot(), by=by, xscale="linear")
+    (lines,) = ax.collections
+    assert isinstance(lines, LineCollection)
+    colormap, norm = palette(values)
+    for path, color, i in zip(lines.get_segments(), lines.get_colors(), np.argsort(values), strict=True):
+        np.testing.assert_array_equal(path[:, 1], w[i])  # with t = 0, as the scale is linear
+        np.testing.assert_allclose(color, colormap(norm(values[i])))
+
+
+def test_a_logarithmic_time_leaves_out_zero_and_shows_all_else() -> None:
+    ax = plot.plot_responses([0.0, 1.0, 100.0], [[9.0, 1.0, 2.0]], [0.5], Figure().add_subplot())
+    (lines,) = ax.collections
+    assert isinstance(lines, LineCollection)
+    np.testing.assert_array_equal(lines.get_segments()[0], [[1.0, 1.0], [100.0, 2.0]])
+    assert ax.get_xscale() == "log"
+    low, high = ax.get_xlim()
+    assert low <= 1.0 < 100.0 <= high
+    assert ax.get_ylim()[1] >= 2.0

@@ -1,12 +1,12 @@
 """Figures of spectra, solutions and flows: each function takes ``ax``, draws on it and returns it.
 
 Without ``ax`` a new figure is made. Nothing is shown and no global state is changed. Colour is
-rho: dark is predictable, light is noisy, grey is never learned. The two objectives differ in hue
+rho unless said otherwise: dark is predictable, light is noisy, grey is never learned. The two objectives differ in hue
 and in marker, so that figures survive printing in grey. Needs matplotlib (``pip install
 "jepa-ode[plot]"``).
 """
 
-from .style import OBJECTIVE_LABEL, rho_palette  # isort: skip  (says which extra is missing)
+from .style import OBJECTIVE_LABEL, lambda_palette, rho_palette  # isort: skip  (says which extra is missing)
 from .dynamics import (
     plot_check,
     plot_check_final,
@@ -27,6 +27,7 @@ from .features import (
 
 __all__ = [
     "OBJECTIVE_LABEL",
+    "lambda_palette",
     "plot_check",
     "plot_check_final",
     "plot_check_responses",

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from matplotlib.collections import LineCollection
 
 from .._validate import as_float_array
 from .style import (
     FAINT,
     INK,
+    LAMBDA_LABEL,
     OBJECTIVE_COLOR,
     OBJECTIVE_LABEL,
     OBJECTIVE_MARKER,
+    RHO_LABEL,
     TIME_LABEL,
+    add_bar,
     add_legend,
     add_rho_bar,
     as_axes,
     dress,
+    lambda_palette,
     rho_palette,
 )
 
@@ -34,36 +39,51 @@ _CROWD = 60
 
 
 def plot_responses(
-    t: Any, w: Any, rho: Any, ax: Axes | None = None, *, linestyle: str = "-", colorbar: bool = True
+    t: Any,
+    w: Any,
+    values: Any,
+    ax: Axes | None = None,
+    *,
+    by: Literal["rho", "lambda"] = "rho",
+    xscale: Literal["log", "linear"] = "log",
+    linestyle: str = "-",
+    colorbar: bool = True,
 ) -> Axes:
-    """Encoder responses against time (logarithmic), one curve per feature, coloured by rho.
+    """Encoder responses against time, one curve per feature, coloured by rho or by lambda: dark is large.
 
     Parameters
     ----------
     t : array of shape [m] or [n, m]
     w : array of shape [n, m]
-    rho : array of shape [n]
+    values : array of shape [n]
+        What the features are coloured by.
+    by : {"rho", "lambda"}, default "rho"
+        What `values` are.
+    xscale : {"log", "linear"}, default "log"
+        Of the time; a logarithmic one leaves out t = 0.
     """
     ax = as_axes(ax)
-    colormap, norm = rho_palette(rho)
-    w, rho = np.asarray(w), np.asarray(rho)
+    w, values = np.asarray(w), np.asarray(values)
+    colormap, norm = rho_palette(values) if by == "rho" else lambda_palette(values)
     times = np.broadcast_to(np.asarray(t), w.shape)
-    width, alpha = (1.3, 1.0) if len(w) <= _CROWD else (0.6, 0.45)
-    for i in np.argsort(rho):  # the predictable ones on top
-        seen = times[i] > 0
-        ax.plot(
-            times[i][seen],
-            w[i][seen],
-            color=colormap(norm(rho[i])),
-            linewidth=width,
-            alpha=alpha,
-            linestyle=linestyle,
-        )
+    crowded = len(w) > _CROWD
+    order = np.argsort(values)  # the large ones on top
+    curves = [np.column_stack([times[i], w[i]]) for i in order]
+    lines = LineCollection(
+        [curve[curve[:, 0] > 0] for curve in curves] if xscale == "log" else curves,
+        colors=colormap(norm(values[order])),
+        linewidths=0.6 if crowded else 1.3,
+        alpha=0.45 if crowded else 1.0,
+        linestyles=linestyle,
+        rasterized=crowded,
+    )
+    ax.add_collection(lines)
+    ax.autoscale_view()
     if w.size and (times > 0).any():
-        ax.set_xscale("log")
+        ax.set_xscale(xscale)
     ax.set_ylim(bottom=0.0)
     if colorbar:
-        add_rho_bar(ax, colormap, norm)
+        add_bar(ax, colormap, norm, RHO_LABEL if by == "rho" else LAMBDA_LABEL)
     return dress(ax, TIME_LABEL, "encoder response $w$")
 
 

@@ -23,16 +23,28 @@ OBJECTIVE_COLOR = {"jepa": "#1f5fa8", "mae": "#c8500a"}
 OBJECTIVE_MARKER = {"jepa": "o", "mae": "s"}
 OBJECTIVE_LABEL = {"jepa": "JEPA", "mae": "MAE"}
 TIME_LABEL = "time $t$ (gradient-flow units)"
+RHO_LABEL = r"$\rho$"
+LAMBDA_LABEL = r"$\lambda$"
 NEVER = "#b4b4b4"
 INK = "#333333"
 FAINT = "#999999"
 
 
 def rho_palette(rho: Any) -> tuple[Colormap, Normalize]:
-    """Return the colormap and norm that order features by rho; rho <= 0 is grey."""
-    # The lightest tenth of viridis cannot be seen on white.
-    colormap = ListedColormap(colormaps["viridis"](np.linspace(0.9, 0.0, 256)), name="rho").with_extremes(under=NEVER)
-    positive = np.asarray(rho, dtype=np.float64)
+    """Return the colormap and norm that order features by rho: large is dark; rho <= 0 is grey."""
+    return _palette(rho, "viridis", 0.9, "rho")
+
+
+def lambda_palette(lam: Any) -> tuple[Colormap, Normalize]:
+    """Return the colormap and norm that order features by lambda: large is dark; lambda <= 0 is grey."""
+    return _palette(lam, "inferno", 0.8, "lambda")
+
+
+def _palette(values: Any, colors: str, lightest: float, name: str) -> tuple[Colormap, Normalize]:
+    # Beyond the lightest part these maps cannot be seen on white.
+    shades = colormaps[colors](np.linspace(lightest, 0.0, 256))
+    colormap = ListedColormap(shades, name=name).with_extremes(under=NEVER)
+    positive = np.asarray(values, dtype=np.float64)
     positive = positive[positive > 0]
     low, high = (float(positive.min()), float(positive.max())) if positive.size else (0.0, 1.0)
     if high - low < 1e-9 * high:
@@ -64,7 +76,7 @@ def dress(ax: Axes, xlabel: str, ylabel: str, *, grid: bool = True) -> Axes:
     return ax
 
 
-def add_legend(ax: Axes, loc: Literal["best", "upper left", "lower right"] = "best") -> None:
+def add_legend(ax: Axes, loc: Literal["best", "upper left", "center right", "lower right"] = "best") -> None:
     """Add the legend of what is labelled."""
     ax.legend(loc=loc, fontsize=9, framealpha=0.85, edgecolor="none", handlelength=1.6)
 
@@ -83,7 +95,7 @@ def number(ax: Axes, x: FloatArray, y: FloatArray, numbers: Any) -> None:
 
 def add_rho_bar(ax: Axes, colormap: Colormap, norm: Normalize) -> None:
     """Add the colour bar of rho."""
-    add_bar(ax, colormap, norm, r"$\rho$")
+    add_bar(ax, colormap, norm, RHO_LABEL)
 
 
 def depth_palette(depths: Any) -> tuple[Colormap, Normalize]:
@@ -94,6 +106,11 @@ def depth_palette(depths: Any) -> tuple[Colormap, Normalize]:
 
 def add_bar(ax: Axes, colormap: Colormap, norm: Normalize, label: str) -> None:
     """Add a colour bar with its label."""
-    bar = ax.figure.colorbar(ScalarMappable(norm, colormap), ax=ax, pad=0.02, fraction=0.05, aspect=28)
+    add_image_bar(ax, ScalarMappable(norm, colormap), label)
+
+
+def add_image_bar(ax: Axes, image: ScalarMappable, label: str) -> None:
+    """Add the colour bar of an image on these axes."""
+    bar = ax.figure.colorbar(image, ax=ax, pad=0.02, fraction=0.05, aspect=28)
     bar.set_label(label)
     bar.outline.set_visible(False)
