@@ -123,8 +123,8 @@ class TestCommand:
     def test_without_scipy_it_says_so(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.setattr("jepa_ode.cli.has_scipy", lambda: False)
-        monkeypatch.setattr("jepa_ode.cli.bench", lambda *_, **__: [figure("np.full", 1.0), figure("exact", 2.0)])
+        monkeypatch.setattr("jepa_ode.cli.bench.has_scipy", lambda: False)
+        monkeypatch.setattr("jepa_ode.cli.bench.bench", lambda *_, **__: [figure("np.full", 1.0), figure("exact", 2.0)])
         assert main(["bench"]) == 0
         assert capsys.readouterr().out.endswith('SciPy not installed: pip install "jepa-ode[bench]" compares with it\n')
 

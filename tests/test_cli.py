@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import jepa_ode as jo
-from jepa_ode.cli import main
+from jepa_ode.cli import main, parser
+from jepa_ode.cli.analyze import load
 from jepa_ode.pairs import DataError, read_pairs
 
 RNG = np.random.default_rng(0)
@@ -97,19 +98,15 @@ class TestAnalyze:
     )
     def test_views(self, views: str) -> None:
         # Figures are left out: they are drawn, and looked at, elsewhere.
-        from jepa_ode import cli
-
-        options = cli._parser().parse_args(["analyze", "--views", *views.split()])
-        data = cli._load(options, cli._parser())
+        options = parser().parse_args(["analyze", "--views", *views.split()])
+        data = load(options, parser())
         height, width = data.image_shape or (0, 0)
         assert data.x.shape == data.y.shape == (1797, height * width)
 
     def test_digits_couple_little_once_scaled(self) -> None:
-        from jepa_ode import cli
-
         coupling = {}
         for raw in ([], ["--raw-pixels"]):
-            data = cli._load(cli._parser().parse_args(["analyze", *raw]), cli._parser())
+            data = load(parser().parse_args(["analyze", *raw]), parser())
             cov = jo.Covariances.from_pairs(data.x, data.y, exchangeable=data.exchangeable)
             coupling[bool(raw)] = cov.spectrum().diagnostic.coupling
         assert coupling[False] < 0.2 < 0.5 < coupling[True]

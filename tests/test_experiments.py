@@ -101,6 +101,13 @@ def test_the_same_seed_gives_the_same_data(name: str, result: Result):
         np.testing.assert_array_equal(again.arrays()[key], array, err_msg=key)
 
 
+def test_they_are_attributes_of_the_package(name: str):
+    assert getattr(experiments, name) is experiments.find(name.replace("_", "-"))
+    assert name in dir(experiments)
+    with pytest.raises(AttributeError, match="no_claim"):
+        experiments.no_claim  # noqa: B018
+
+
 def test_importing_them_takes_numpy_alone():
     code = (
         "import sys; from jepa_ode import experiments; [experiments.find(n) for n in experiments.names()];"

@@ -1,0 +1,49 @@
+"""The command line, ``jepa-ode COMMAND``: a file for each command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from .._core import build_info
+from ..pairs import DataError
+from . import analyze, bench, info, reproduce
+from .failure import fail, one_line
+
+__all__ = ["main", "parser"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    0: done. 1: bad data or a missing extra, with one line on standard error. 2: wrong usage. 3: not every claim of an
+    experiment was seen to hold. 130: interrupted.
+    """
+    options = parser().parse_args(arguments)
+    try:
+        return int(options.run(options, options.parser))
+    except DataError as error:
+        return fail(str(error))
+    except (ImportError, ValueError, OSError) as error:
+        return fail(one_line(error))
+    except MemoryError:
+        return fail("not enough memory for these data; --features and --flow-features limit the work, not the data")
+    except KeyboardInterrupt:
+        print("jepa-ode: interrupted", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    whole = argparse.ArgumentParser(
+        prog="jepa-ode",
+        description="Which features JEPA and MAE learn from your data, in what order and when.",
+    )
+    whole.add_argument("--version", action="version", version=f"jepa-ode {build_info()['version']}")
+    commands = whole.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    analyze.add(commands)
+    reproduce.add(commands)
+    bench.add(commands)
+    info.add(commands)
+    return whole
