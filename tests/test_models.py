@@ -80,6 +80,29 @@ def test_models_have_the_spectrum_they_were_made_from(lam, rho, turned):
             assert spec.diagnostic.coupling < 1e-5
 
 
+@given(lam=lams, rho=rhos, tilt=st.floats(0.0, 2.0), seed=st.integers(0, 2**32 - 1))
+def test_tilted_models_keep_their_spectrum(lam, rho, tilt, seed):
+    n = len(lam)
+    wanted = jo.Spectrum(lam, rho=rho[:n])
+    cov = jo.StaticModel.tilted(wanted, tilt=tilt, rng=seed).covariances()
+    order = np.lexsort([-wanted.lam, -wanted.rho])
+    if np.linalg.cond(cov.Sxx) > 1e8 or (n > 1 and np.min(-np.diff(wanted.rho[order])) < 1e-3):
+        return
+    spec = cov.spectrum()
+    np.testing.assert_allclose(spec.rho, wanted.rho[order], rtol=1e-6)
+    np.testing.assert_allclose(spec.lam, wanted.lam[order], rtol=1e-4)
+
+
+def test_tilted_models_couple_as_they_are_asked_to():
+    wanted = jo.Spectrum(np.linspace(0.5, 1.0, 60), rho=np.linspace(0.9, 0.5, 60))
+    for tilt in (0.0, 0.1, 0.3, 30.0):
+        frame = jo.StaticModel.tilted(wanted, tilt=tilt, rng=1).mixing / np.sqrt(wanted.lam)
+        cosines = (frame.T @ frame)[np.triu_indices(60, 1)]
+        np.testing.assert_allclose(np.linalg.norm(frame, axis=0), 1.0, rtol=1e-12)
+        expected = np.sqrt((2 * tilt**2 + tilt**4) / 60) / (1 + tilt**2)
+        np.testing.assert_allclose(cosines.std(), expected, rtol=0.1, atol=1e-14)
+
+
 def test_noise_features_and_negative_coefficients():
     spec = jo.StaticModel.from_spectrum(jo.Spectrum([0.5, 0.0], sigma2=[1.0, 2.0])).spectrum()
     np.testing.assert_allclose(spec.lam, [0.5, 0.0], atol=1e-15)
@@ -122,6 +145,8 @@ def test_trends():
         (lambda: jo.StaticModel.from_spectrum(jo.Spectrum([-1.0], rho=[-0.5])), "DynamicModel for negative rho"),
         (lambda: jo.StaticModel.from_spectrum(WANTED, rotation=np.ones((4, 4))), "orthonormal columns"),
         (lambda: jo.StaticModel.from_spectrum(WANTED, rotation=np.eye(3)), "one column per feature, 4"),
+        (lambda: jo.StaticModel.tilted(jo.Spectrum([1.0], rho=[1.5]), tilt=0.1), "rho = 1.5 for feature 0"),
+        (lambda: jo.StaticModel.tilted(WANTED, tilt=-0.1), "tilt must be"),
         (lambda: jo.DynamicModel([1.0]), r"decay must be in \(-1, 1\)"),
         (lambda: jo.DynamicModel([0.5], noise=0.0), "noise must be positive"),
         (lambda: jo.DynamicModel([0.5], lag=0), "lag must be at least 1"),

@@ -43,9 +43,11 @@ FIGURES: dict[str, Callable[[Axes | None], Axes]] = {
     ),
     "losses": lambda ax: plot.plot_losses(FLOW.t, FLOW.loss, "mae", ax, predicted=FLOW.loss),
     "overlap": lambda ax: plot.plot_overlap(jo.overlap(SPEC, **SETTING), ax),
+    "overlap of pairs": lambda ax: plot.plot_overlap_pairs([0.5, 1.0], np.array([[0.0, 0.5], [0.5, 1.0]]), ax),
     "check": lambda ax: plot.plot_check({"mae": CHECK}, ax),
     "check responses": lambda ax: plot.plot_check_responses(CHECK, SPEC.rho, ax),
     "check final": lambda ax: plot.plot_check_final({"mae": CHECK}, ax),
+    "delays": lambda ax: plot.plot_delays([0.1, 10.0], np.ones((2, 6)), {"theory": np.full(6, 2.0)}, SPEC.rho, ax),
     "rows": lambda ax: plot.plot_features(np.eye(6), [2, 0, 1], SPEC.rho, ax),
 }
 

@@ -41,7 +41,7 @@ from .theory import critical_time, fixed_point, time_to_reach
 
 if _TYPE_CHECKING:
     from . import experiments, models, observables, plot, report, views
-    from .analysis import Overlap, TheoryCheck, compare_with_flow, overlap
+    from .analysis import TheoryCheck, compare_with_flow
     from .assumptions import Assumptions
     from .coupled import CoupledFeatures
     from .covariances import CovarianceEstimator, Covariances
@@ -50,8 +50,10 @@ if _TYPE_CHECKING:
     from .learning import crossing_times, learning_order, learning_times, order_correlation
     from .models import DynamicModel, StaticModel
     from .network import LinearNetwork
+    from .overlaps import Overlap, linear_cka, overlap, overlap_of_flows, representation_overlap
     from .sensitivity import Sensitivity
     from .stability import FixedPoints, fixed_points, weight_decay_threshold
+    from .targets import collapse_bound, moving_average_delay
     from .training import Training, train
 
 Status = engine.Status
@@ -79,6 +81,7 @@ __all__ = [
     "Training",
     "__version__",
     "build_info",
+    "collapse_bound",
     "compare_with_flow",
     "critical_time",
     "crossing_times",
@@ -89,12 +92,16 @@ __all__ = [
     "gradient_flows",
     "learning_order",
     "learning_times",
+    "linear_cka",
     "models",
+    "moving_average_delay",
     "observables",
     "order_correlation",
     "overlap",
+    "overlap_of_flows",
     "plot",
     "report",
+    "representation_overlap",
     "solve",
     "time_to_reach",
     "train",
@@ -109,7 +116,7 @@ _LAZY = {
     "plot": (),
     "report": (),
     "experiments": (),
-    "analysis": ("Overlap", "TheoryCheck", "compare_with_flow", "overlap"),
+    "analysis": ("TheoryCheck", "compare_with_flow"),
     "assumptions": ("Assumptions",),
     "coupled": ("CoupledFeatures",),
     "covariances": ("CovarianceEstimator", "Covariances"),
@@ -119,7 +126,9 @@ _LAZY = {
     "learning": ("crossing_times", "learning_order", "learning_times", "order_correlation"),
     "network": ("LinearNetwork",),
     "observables": (),
+    "overlaps": ("Overlap", "linear_cka", "overlap", "overlap_of_flows", "representation_overlap"),
     "sensitivity": ("Sensitivity",),
+    "targets": ("collapse_bound", "moving_average_delay"),
     "training": ("Training", "train"),
 }
 _HOME = {name: module for module, names in _LAZY.items() for name in names}

@@ -1,4 +1,4 @@
-"""What two objectives share, and how good the prediction is (THEORY.md 5 and 6)."""
+"""How good the prediction is (THEORY.md 5 and 6)."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._frozen import FrozenArrays, read_only
-from ._validate import FloatArray, as_choice
+from ._validate import FloatArray
 from .assumptions import Assumptions, assumptions_of
 from .learning import (
-    THRESHOLDS,
-    Threshold,
     crossing_times,
     learning_order,
     learning_times,
     least_level,
     order_correlation,
 )
-from .objectives import JEPA, MAE, Objective, ObjectiveLike
+from .objectives import JEPA, MAE, Objective
 from .solve import solve
 from .theory import fixed_point
 from .training import Training
@@ -29,109 +27,15 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .flow import Flow
-    from .spectrum import Spectrum
 
 __all__ = [
-    "Overlap",
     "TheoryCheck",
     "compare_with_flow",
     "crossing_times",
     "learning_order",
     "learning_times",
     "order_correlation",
-    "overlap",
 ]
-
-
-@dataclass(frozen=True, eq=False)
-class Overlap(FrozenArrays):
-    """What two objectives share when each is stopped after ``k`` features (THEORY.md 5, claim 6).
-
-    Attributes
-    ----------
-    k : array of shape [K]
-        ``1 .. K`` with ``K`` the number of features that both objectives learn at least.
-    time_a, time_b : arrays of shape [K]
-        When each objective is stopped: the time of its own ``k``-th feature (flow time).
-    shared : array of shape [K]
-        Number of features in both learned sets.
-    coefficient, jaccard : arrays of shape [K]
-        ``|A & B| / min(|A|, |B|)`` and ``|A & B| / |A | B|`` of the learned sets. The sets hold
-        ``k`` features, more where times tie.
-    chance : array of shape [K]
-        Expected `coefficient` of two random orders of all ``n`` features, ``k / n``.
-    representation : array of shape [K]
-        Overlap of the two encoders at those times, between 0 and 1. Feature ``i`` contributes
-        ``w_i^2 sigma_i^2`` to the variance of the representation; this is the cosine between the
-        two vectors of contributions. For aligned features it equals the linear centred kernel
-        alignment (CKA) of the two representations.
-    """
-
-    k: npt.NDArray[np.intp]
-    time_a: FloatArray = field(repr=False)
-    time_b: FloatArray = field(repr=False)
-    shared: npt.NDArray[np.intp] = field(repr=False)
-    coefficient: FloatArray = field(repr=False)
-    jaccard: FloatArray = field(repr=False)
-    chance: FloatArray = field(repr=False)
-    representation: FloatArray = field(repr=False)
-
-
-def overlap(
-    spec: Spectrum,
-    *,
-    depth: float,
-    eps: float | FloatArray,
-    fraction: float = 0.5,
-    threshold: Threshold = "fixed_point",
-    min_growth: float = 1.0,
-    a: ObjectiveLike = "jepa",
-    b: ObjectiveLike = "mae",
-) -> Overlap:
-    """Return what two objectives share under early stopping (THEORY.md 5, claim 6).
-
-    Parameters
-    ----------
-    spec, depth, eps, fraction, threshold, min_growth
-        As in `learning_times` (``threshold="final"`` has no meaning here).
-    a, b : objectives
-        By default JEPA and MAE.
-
-    Examples
-    --------
-    >>> import jepa_ode as jo
-    >>> spec = jo.Spectrum([1.0, 0.9, 0.8], sigma2=[2.0, 1.2, 0.84])
-    >>> jo.overlap(spec, depth=4, eps=0.01).shared
-    array([0, 1, 3])
-    """
-    as_choice("threshold", threshold, THRESHOLDS[:2])
-    times_a, times_b = (
-        learning_times(spec, each, depth=depth, eps=eps, fraction=fraction, threshold=threshold, min_growth=min_growth)
-        for each in (a, b)
-    )
-    count = min(np.count_nonzero(np.isfinite(times)) for times in (times_a, times_b))
-    stop_a, stop_b = (np.sort(times)[:count] for times in (times_a, times_b))
-    set_a, set_b = times_a <= stop_a[:, None], times_b <= stop_b[:, None]
-    shared = np.count_nonzero(set_a & set_b, axis=1)
-    smaller = np.minimum(set_a.sum(axis=1), set_b.sum(axis=1))
-    # Relative variances: the overlap has no unit, and squares of tiny ones would vanish.
-    weight = spec.sigma2 / spec.sigma2.max(initial=np.finfo(np.float64).tiny)
-    parts = [
-        solve(spec, objective, depth=depth, eps=eps, t=stop).w.T ** 2 * weight
-        for objective, stop in ((a, stop_a), (b, stop_b))
-    ]
-    norms = np.linalg.norm(parts[0], axis=1) * np.linalg.norm(parts[1], axis=1)
-    k = np.arange(1, count + 1)
-    return Overlap(
-        k=read_only(k),
-        time_a=read_only(stop_a),
-        time_b=read_only(stop_b),
-        shared=read_only(shared),
-        coefficient=read_only(shared / smaller),
-        jaccard=read_only(shared / np.count_nonzero(set_a | set_b, axis=1)),
-        chance=read_only(k / max(len(spec), 1)),
-        representation=read_only((parts[0] * parts[1]).sum(axis=1) / norms),
-    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from ._validate import (
     as_choice,
     as_float_array,
     as_index,
+    as_non_negative,
     require_finite,
 )
 from .covariances import Covariances
@@ -82,6 +83,41 @@ class StaticModel(FrozenArrays):
             object.__setattr__(self, name, read_only(array))
 
     @classmethod
+    def tilted(cls, spectrum: Spectrum, *, tilt: float, rng: int | np.random.Generator = 0) -> StaticModel:
+        """Return a model whose population spectrum is the given one, but whose features couple (THEORY.md 6).
+
+        The patterns ``p_i = sigma_i f_i`` are not orthogonal: their directions ``f_i`` are those of a random rotation, to whose
+        columns Gaussian vectors of length about ``tilt`` are added. So ``M = P^T P`` has entries ``sigma_i sigma_j f_i^T f_j``.
+
+        Parameters
+        ----------
+        spectrum : Spectrum
+            With ``0 <= rho <= 1``. Only ``lam`` and ``sigma2`` are used.
+        tilt : float
+            Non-negative; 0 is a rotation, whose features do not couple. ``f_i^T f_j`` has a standard deviation of about
+            ``sqrt(2 / n) tilt`` while that is small, and of ``1 / sqrt(n)``, that of random directions, at most.
+        rng : int or numpy.random.Generator, default 0
+
+        Examples
+        --------
+        >>> import numpy as np, jepa_ode as jo
+        >>> wanted = jo.Spectrum(lam=[0.5, 1.0, 0.7], rho=[0.9, 0.4, 0.6])
+        >>> cov = jo.StaticModel.tilted(wanted, tilt=0.3).covariances()
+        >>> cov.spectrum().rho.round(12), cov.spectrum().lam.round(12)
+        (array([0.9, 0.6, 0.4]), array([0.5, 0.7, 1. ]))
+        >>> bool(jo.CoupledFeatures(cov).coupling > 0.1)
+        True
+        """
+        _require_shared(spectrum)
+        generator = np.random.default_rng(rng)
+        n = len(spectrum)
+        frame = np.linalg.qr(generator.standard_normal((n, n))).Q
+        frame += as_non_negative("tilt", tilt) * generator.standard_normal((n, n)) / np.sqrt(n)
+        frame /= np.linalg.norm(frame, axis=0)
+        noise = (frame * np.maximum(spectrum.sigma2 - spectrum.lam, 0.0)) @ frame.T
+        return cls(mixing=frame * np.sqrt(spectrum.lam), noise=(noise + noise.T) / 2)
+
+    @classmethod
     def from_spectrum(cls, spectrum: Spectrum, *, rotation: Any = None) -> StaticModel:
         """Return the model, one latent per feature, whose population spectrum is the given one.
 
@@ -94,14 +130,8 @@ class StaticModel(FrozenArrays):
             Orthonormal columns, the direction of each feature in the data. Default: the coordinate
             axes.
         """
+        _require_shared(spectrum)
         lam, sigma2 = spectrum.lam, spectrum.sigma2
-        bad = (lam < 0) | (lam > sigma2 * (1 + 1e-12))
-        if bad.any():
-            k = int(np.argmax(bad))
-            raise ValueError(
-                f"a static model needs 0 <= rho <= 1, got rho = {spectrum.rho[k]} for feature {k}; "
-                "use DynamicModel for negative rho"
-            )
         frame = _as_frame(rotation, len(spectrum))
         noise = (frame * np.maximum(sigma2 - lam, 0.0)) @ frame.T
         return cls(mixing=frame * np.sqrt(lam), noise=(noise + noise.T) / 2)
@@ -280,6 +310,16 @@ def feature_trends(
     as_choice("trend", trend, ("same", "opposite"))
     rhos = np.linspace(*rho, n)
     return Spectrum(np.linspace(*lam, n), rho=rhos if trend == "same" else rhos[::-1])
+
+
+def _require_shared(spectrum: Spectrum) -> None:
+    bad = (spectrum.lam < 0) | (spectrum.lam > spectrum.sigma2 * (1 + 1e-12))
+    if bad.any():
+        k = int(np.argmax(bad))
+        raise ValueError(
+            f"a static model needs 0 <= rho <= 1, got rho = {spectrum.rho[k]} for feature {k}; "
+            "use DynamicModel for negative rho"
+        )
 
 
 def _per_coordinate(name: str, array: FloatArray, d: int) -> FloatArray:

@@ -154,6 +154,32 @@ def plot_losses(t: Any, loss: Any, name: str, ax: Axes | None = None, *, predict
     return dress(ax, TIME_LABEL, f"{OBJECTIVE_LABEL[name]} loss")
 
 
+def plot_delays(tau: Any, delay: Any, limits: dict[str, Any], rho: Any, ax: Axes | None = None) -> Axes:
+    """By how much moving averages delay learning, in units of their time constants; one point per feature, coloured by rho.
+
+    Parameters
+    ----------
+    tau : array of shape [k]
+    delay : array of shape [k, n]
+    limits : dict of arrays of shape [n]
+        By what they are called, such as those of `moving_average_delay`; their medians are drawn dashed.
+    rho : array of shape [n]
+    """
+    ax = as_axes(ax)
+    colormap, norm = rho_palette(rho)
+    for constant, each in zip(tau, np.asarray(delay), strict=True):
+        ax.scatter(np.full(each.size, constant), each, c=colormap(norm(rho)), s=22, zorder=2)
+    for name, limit in limits.items():
+        value = np.nanmedian(limit)
+        ax.axhline(value, color=FAINT, linestyle="--", linewidth=1.0, zorder=1)
+        style: dict[str, Any] = {"textcoords": "offset points", "color": INK, "fontsize": 9}
+        ax.annotate(name, (0.5, value), (0, 4), xycoords=ax.get_yaxis_transform(), ha="center", **style)
+    ax.set_xscale("log")
+    dress(ax, r"time constant $\tau$ of the moving average", r"delay of half the fixed point, over $\tau$")
+    ax.set_ylim(bottom=0)
+    return ax
+
+
 def plot_check(checks: TheoryCheck | dict[str, TheoryCheck], ax: Axes | None = None) -> Axes:
     """Critical times of the integrated matrix flow against those predicted, on the diagonal if right.
 

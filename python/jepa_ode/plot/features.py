@@ -24,7 +24,7 @@ from .style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..analysis import Overlap
+    from ..overlaps import Overlap
     from ..spectrum import Spectrum
 
 
@@ -188,6 +188,23 @@ def plot_overlap(overlap: Overlap, ax: Axes | None = None) -> Axes:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     add_legend(ax, loc="lower right")
     return dress(ax, "stopped after $k$ features", "share in common")
+
+
+def plot_overlap_pairs(part: Any, overlap: Any, ax: Axes | None = None, *, level: float = 0.1) -> Axes:
+    """Overlap of the representations of JEPA and MAE for every pair of stops, with the line of a level.
+
+    Parameters
+    ----------
+    part : array of shape [k]
+        Parts of the features that have been learned at the stops of both.
+    overlap : array of shape [k, k]
+        JEPA's stop by MAE's, such as `jepa_ode.representation_overlap` returns.
+    """
+    ax = as_axes(ax)
+    mesh = ax.pcolormesh(part, part, overlap, vmin=0, vmax=1, cmap="viridis_r", rasterized=True)
+    ax.contour(part, part, overlap, [level], colors="black", linewidths=1.0)
+    ax.figure.colorbar(mesh, ax=ax, label=f"overlap of representations (line: {level:g})").outline.set_visible(False)
+    return dress(ax, "part of the features learned by MAE", "part of the features learned by JEPA", grid=False)
 
 
 def plot_features(

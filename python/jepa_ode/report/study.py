@@ -12,9 +12,10 @@ import numpy as np
 
 from .._frozen import FrozenArrays, read_only
 from .._validate import FloatArray, as_depth, as_index, as_positive, as_threads
-from ..analysis import Overlap, learning_times, order_correlation, overlap
+from ..analysis import learning_times, order_correlation
 from ..covariances import Covariances
 from ..objectives import JEPA, MAE, Objective
+from ..overlaps import Overlap, overlap
 from ..solve import solve
 from ..theory import critical_time, fixed_point
 from .network_check import NetworkCheck, no_check, obstacle, run_network_check
