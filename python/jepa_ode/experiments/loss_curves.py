@@ -97,7 +97,6 @@ class LossCurves(Result):
             below.set_title(f"{OBJECTIVE_LABEL[name]}: the features are learned")
             below.set_xlim(above.get_xlim())
             below.set_ylim(0, 1)
-            above.set_xlabel("")
 
 
 def _rise(loss: FloatArray) -> float:
