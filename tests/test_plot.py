@@ -137,3 +137,11 @@ def test_nothing_hides_hollow_markers() -> None:
     exact, leading = ax.lines
     assert leading.get_markerfacecolor() == "none"
     assert leading.get_zorder() > exact.get_zorder()
+
+
+def test_objectives_differ_without_colour_and_jepa_shows_around_mae() -> None:
+    looks = [plot.style.objective_look(name, hollow=hollow) for hollow in (False, True) for name in ("jepa", "mae")]
+    assert len({(look["marker"], look["markerfacecolor"]) for look in looks}) == 4
+    assert looks[0]["markersize"] > looks[1]["markersize"]
+    (points,) = Figure().subplots().plot([1.0], [2.0], **looks[2], label="JEPA")
+    assert points.get_markerfacecolor() == "none" and points.get_linestyle() == "None"
