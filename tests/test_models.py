@@ -103,6 +103,35 @@ def test_tilted_models_couple_as_they_are_asked_to():
         np.testing.assert_allclose(cosines.std(), expected, rtol=0.1, atol=1e-14)
 
 
+@given(lam=lams, rho=rhos, angle=st.floats(-3.0, 3.0), seed=st.integers(0, 2**32 - 1))
+def test_a_coupled_model_keeps_its_coefficients_and_variances_at_every_angle(lam, rho, angle, seed):
+    n = len(lam)
+    wanted = jo.Spectrum(lam, rho=rho[:n])
+    cov = jo.StaticModel.coupled(wanted, angle, rng=seed).covariances()
+    np.testing.assert_allclose(cov.Sxx, np.diag(wanted.sigma2), rtol=1e-9, atol=1e-12 * wanted.sigma2.max())
+    np.testing.assert_allclose(cov.spectrum().rho, np.sort(wanted.rho)[::-1], rtol=1e-9)
+    np.testing.assert_array_equal(cov.Sxx, cov.Syy)
+
+
+def test_a_coupled_model_turns_by_the_angle_and_couples_in_proportion_to_it():
+    none, some, more = (jo.StaticModel.coupled(WANTED, angle, rng=1) for angle in (0.0, 0.01, 0.02))
+    plain = jo.StaticModel.from_spectrum(WANTED)
+    np.testing.assert_allclose(none.mixing, plain.mixing, atol=1e-14)
+    np.testing.assert_allclose(none.noise, plain.noise, atol=1e-14)
+    coupling = [model.spectrum().diagnostic.coupling for model in (none, some, more)]
+    assert coupling[0] < 1e-14
+    np.testing.assert_allclose(coupling[2] / coupling[1], 2.0, rtol=0.01)
+    turn = some.mixing / np.sqrt(WANTED.rho) / np.sqrt(WANTED.sigma2)[:, None]
+    np.testing.assert_allclose(turn.T @ turn, np.eye(4), atol=1e-14)
+    np.testing.assert_allclose(np.abs(np.angle(np.linalg.eigvals(turn))).max(), 0.01, rtol=1e-9)
+    rotated = jo.StaticModel.coupled(WANTED, 0.02, rng=1, rotation=TURN[:, :4])
+    np.testing.assert_allclose(
+        rotated.covariances().Syx, TURN[:, :4] @ more.covariances().Syx @ TURN[:, :4].T, atol=1e-14
+    )
+    with pytest.raises(ValueError, match="0 <= rho <= 1"):
+        jo.StaticModel.coupled(jo.Spectrum([0.5], rho=1.5), 0.1)
+
+
 def test_noise_features_and_negative_coefficients():
     spec = jo.StaticModel.from_spectrum(jo.Spectrum([0.5, 0.0], sigma2=[1.0, 2.0])).spectrum()
     np.testing.assert_allclose(spec.lam, [0.5, 0.0], atol=1e-15)

@@ -173,3 +173,11 @@ def test_a_logarithmic_time_leaves_out_zero_and_shows_all_else() -> None:
     low, high = ax.get_xlim()
     assert low <= 1.0 < 100.0 <= high
     assert ax.get_ylim()[1] >= 2.0
+
+
+def test_objectives_differ_without_colour_and_jepa_shows_around_mae() -> None:
+    looks = [plot.style.objective_look(name, hollow=hollow) for hollow in (False, True) for name in ("jepa", "mae")]
+    assert len({(look["marker"], look["markerfacecolor"]) for look in looks}) == 4
+    assert looks[0]["markersize"] > looks[1]["markersize"]
+    (points,) = Figure().subplots().plot([1.0], [2.0], **looks[2], label="JEPA")
+    assert points.get_markerfacecolor() == "none" and points.get_linestyle() == "None"

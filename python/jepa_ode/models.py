@@ -14,6 +14,7 @@ from ._validate import (
     as_float_array,
     as_index,
     as_non_negative,
+    as_real,
     require_finite,
 )
 from .covariances import Covariances
@@ -135,6 +136,51 @@ class StaticModel(FrozenArrays):
         frame = _as_frame(rotation, len(spectrum))
         noise = (frame * np.maximum(sigma2 - lam, 0.0)) @ frame.T
         return cls(mixing=frame * np.sqrt(lam), noise=(noise + noise.T) / 2)
+
+    @classmethod
+    def coupled(
+        cls, spectrum: Spectrum, angle: float, *, rng: int | np.random.Generator = 0, rotation: Any = None
+    ) -> StaticModel:
+        """Return a model whose features couple, the more the larger the angle (THEORY.md 6).
+
+        The eigenframe of the whitened ``Syx`` is turned against that of ``Sxx``, in random planes. The regression
+        coefficients and the eigenvalues of ``Sxx``, ``sigma2``, stay; the covariances become those of the turned features,
+        ``lam = rho |p|^2``.
+
+        Parameters
+        ----------
+        spectrum : Spectrum
+            With ``0 <= rho <= 1``: what the model has at angle 0, where it is that of `from_spectrum`.
+        angle : float
+            In radians. No direction is turned by more, and one plane by so much.
+        rng : int or numpy.random.Generator, default 0
+            Randomness of the planes.
+        rotation : array_like [d, n], optional
+            Orthonormal columns, the eigenframe of ``Sxx`` in the data. Default: the coordinate axes.
+
+        Examples
+        --------
+        >>> import jepa_ode as jo
+        >>> spec = jo.Spectrum([1.0, 0.5], rho=[0.5, 0.9])
+        >>> for angle in (0.0, 0.2, 0.4):
+        ...     model = jo.StaticModel.coupled(spec, angle)
+        ...     print(model.spectrum().rho.round(12), round(model.spectrum().diagnostic.coupling, 3))
+        [0.9 0.5] 0.0
+        [0.9 0.5] 0.195
+        [0.9 0.5] 0.377
+        """
+        _require_shared(spectrum)
+        angle = as_real("angle", angle)
+        n = len(spectrum)
+        generator = np.random.default_rng(rng).standard_normal((n, n))
+        # exp(angle A) of an antisymmetric A, whose largest eigenvalues are +-i, by those of the Hermitian iA.
+        rates, planes = np.linalg.eigh(1j * (generator - generator.T))
+        largest = np.abs(rates).max(initial=0.0) or 1.0
+        turn = ((planes * np.exp(-1j * angle * rates / largest)) @ planes.conj().T).real
+        frame = _as_frame(rotation, n) * np.sqrt(spectrum.sigma2)  # of Sxx = frame frame^T
+        patterns = frame @ turn
+        noise = (patterns * np.maximum(1 - spectrum.rho, 0.0)) @ patterns.T
+        return cls(mixing=patterns * np.sqrt(spectrum.rho), noise=(noise + noise.T) / 2)
 
     def covariances(self) -> Covariances:
         """Return the covariances of the population."""

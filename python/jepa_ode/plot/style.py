@@ -52,6 +52,21 @@ def _palette(values: Any, colors: str, lightest: float, name: str) -> tuple[Colo
     return colormap, Normalize(low, high)
 
 
+def objective_look(name: str, *, hollow: bool = False, line: str = "") -> dict[str, Any]:
+    """Return the options by which ``plot`` draws an objective: colour, marker, line style (by default none).
+
+    JEPA's markers are the larger ones: both are seen where they meet.
+    """
+    color = OBJECTIVE_COLOR[name]
+    return {
+        "color": color,
+        "marker": OBJECTIVE_MARKER[name],
+        "markersize": 7.5 if name == "jepa" else 5.0,
+        "markerfacecolor": "none" if hollow else color,
+        "linestyle": line,
+    }
+
+
 def as_axes(ax: Axes | None) -> Axes:
     """Return ``ax``, or the axes of a new figure."""
     if ax is not None:
