@@ -126,8 +126,8 @@ EXAMPLES ?= 2000
 campaign: $(TEST_ENVIRONMENT)  ## long tests: marked `campaign`, and every property on EXAMPLES examples
 	JEPA_ODE_EXAMPLES=$(EXAMPLES) pytest -m "campaign or hypothesis" --timeout 0
 
-gradients: $(TEST_ENVIRONMENT) $(STAMPS)/extra-experiments  ## the right-hand side against PyTorch's autograd, which it installs
-	pytest tests/test_gradients_torch.py
+gradients: $(TEST_ENVIRONMENT) $(STAMPS)/extra-experiments  ## what needs PyTorch, which it installs: the right-hand side against autograd, nonlinear encoders
+	pytest tests/test_gradients_torch.py tests/test_experiments_mlp.py
 
 asan tsan tidy: $(STAMPS)/group-build  ## the engine's tests under sanitizers (address and undefined behaviour; threads); clang-tidy
 	cmake --preset $@
