@@ -127,7 +127,7 @@ campaign: $(TEST_ENVIRONMENT)  ## long tests: marked `campaign`, and every prope
 	JEPA_ODE_EXAMPLES=$(EXAMPLES) pytest -m "campaign or hypothesis" --timeout 0
 
 gradients: $(TEST_ENVIRONMENT) $(STAMPS)/extra-experiments  ## what needs PyTorch, which it installs: the right-hand side against autograd, nonlinear encoders
-	pytest tests/test_gradients_torch.py tests/test_experiments_mlp.py
+	pytest tests/test_gradients_torch.py tests/test_encoders.py tests/test_experiments_mlp.py
 
 asan tsan tidy: $(STAMPS)/group-build  ## the engine's tests under sanitizers (address and undefined behaviour; threads); clang-tidy
 	cmake --preset $@

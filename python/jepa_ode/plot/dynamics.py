@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import Normalize
 
 from .._validate import as_float_array
 from .style import (
@@ -14,6 +16,7 @@ from .style import (
     OBJECTIVE_LABEL,
     OBJECTIVE_MARKER,
     TIME_LABEL,
+    add_bar,
     add_legend,
     add_rho_bar,
     as_axes,
@@ -87,6 +90,41 @@ def plot_training(run: Training, ax: Axes | None = None) -> Axes:
     if adaptive:
         ax.set_xlabel("iteration")
     return ax
+
+
+def plot_response_map(
+    step: Any, response: Any, ax: Axes | None = None, *, relative: bool = False, colorbar: bool = True
+) -> Axes:
+    """Encoder responses as a heat map: features across, training steps down, dark is unlearned.
+
+    Parameters
+    ----------
+    step : array of shape [m]
+        Increasing; a response fills the time until the next one.
+    response : array of shape [n, m]
+    relative : bool, default False
+        Each feature in units of its own largest response.
+    """
+    ax = as_axes(ax)
+    step, shown = as_float_array("step", step), as_float_array("response", response, ndim=2)
+    if relative:
+        shown = shown / np.maximum(shown.max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    norm = Normalize(0.0, float(shown.max(initial=0.0)) or 1.0)
+    colormap = colormaps["viridis"]
+    if step.size:
+        last = step[-1] - step[-2] if step.size > 1 else 1.0
+        ax.pcolormesh(
+            np.arange(len(shown) + 1) + 0.5,
+            [*step, step[-1] + last],
+            shown.T,
+            cmap=colormap,
+            norm=norm,
+            rasterized=True,
+        )
+    ax.invert_yaxis()
+    if colorbar:
+        add_bar(ax, colormap, norm, "encoder response" + (" / its largest" if relative else ""))
+    return dress(ax, "feature", "training step", grid=False)
 
 
 def plot_losses(t: Any, loss: Any, name: str, ax: Axes | None = None, *, predicted: Any = None) -> Axes:
