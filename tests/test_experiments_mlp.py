@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jepa_ode as jo
-from jepa_ode.experiments._mlp import batches, linear_head, mlp, train_encoder
+from jepa_ode.experiments._mlp import batches, from_network, learn, linear_head, mlp, nonlinear_share, train_encoder
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: make gradients", exc_type=ImportError)
 
@@ -83,3 +83,30 @@ def test_a_training_that_diverges_says_so():
 def test_a_step_beyond_the_moving_average_is_refused():
     with pytest.raises(ValueError, match="lr must not exceed ema"):
         train_encoder(mlp([3, 3]), linear_head(3, 3), batches(MODEL, 8), jo.JEPA(ema=0.1), lr=0.2, steps=1)
+
+
+def test_a_network_with_an_activation_between_its_layers():
+    network = jo.LinearNetwork.balanced(3, 2, 0.1, 0, widths=(8, 3))
+    (first, relu, last), head = from_network(network)
+    assert isinstance(relu, torch.nn.ReLU)
+    for layer, weight in zip((first, last, head), (*network.encoder, network.predictor), strict=True):
+        np.testing.assert_allclose(layer.weight.detach().numpy(), weight, atol=1e-7)
+        assert layer.bias is None
+
+
+def test_share_that_is_not_linear():
+    """What |z| adds to z/2 in ReLU: of variances 1/4 - 1/(2 pi) and 1/4 for Gaussian z."""
+    x = np.random.default_rng(0).standard_normal((200_000, 1))
+    assert nonlinear_share(mlp([1, 1], seed=0), x) < 1e-12
+    excess = 0.25 - 0.5 / np.pi
+    assert nonlinear_share(mlp([1, 1, 1], seed=0), x) == pytest.approx(excess / (0.25 + excess), rel=0.01)
+
+
+@pytest.mark.parametrize("turned", [True, False])
+def test_learning_starts_alike_for_all_features_and_follows_a_seed(turned):
+    options = {"turned": turned, "eps": 0.1, "lr": 0.05, "steps": 50, "snapshots": 3}
+    spec = jo.models.feature_trends(20, "same")
+    (found, share), (again, _) = (learn(spec, "jepa", np.random.default_rng(1), **options) for _ in range(2))
+    np.testing.assert_allclose(found.response[:, 0], 0.05, rtol=0.15)  # half of it, by probes
+    assert found == again
+    assert 0 < share < 1

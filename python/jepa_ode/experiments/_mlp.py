@@ -6,13 +6,17 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from .._frozen import FrozenArrays, read_only
 from .._validate import FloatArray, as_choice, as_index, as_positive
 from ..batches import Rows, Sampler
+from ..encoders import EncoderResponses, ResponseRecorder
+from ..models import StaticModel
+from ..network import LinearNetwork
 from ..objectives import JEPA, ObjectiveLike, as_objective
 from ..training import as_snapshots, throttled
 from ._result import Progress, silent
@@ -20,14 +24,26 @@ from ._result import Progress, silent
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["EncoderTraining", "batches", "linear_head", "mlp", "train_encoder"]
+    from ..spectrum import Spectrum
+
+__all__ = [
+    "EncoderTraining",
+    "batches",
+    "from_network",
+    "learn",
+    "linear_head",
+    "mlp",
+    "nonlinear_share",
+    "train_encoder",
+]
 
 _DRAWN = 50  # batches at a time: a call of a model's sample has a cost of its own
 
-Activation = Literal["relu", "tanh", "gelu"]
+Seed: TypeAlias = int | np.random.Generator
+Activation: TypeAlias = Literal["relu", "tanh", "gelu"]
 
 
-def mlp(widths: Sequence[int], *, gain: float = 1.0, activation: Activation = "relu", seed: int = 0) -> nn.Sequential:
+def mlp(widths: Sequence[int], *, gain: float = 1.0, activation: Activation = "relu", seed: Seed = 0) -> nn.Sequential:
     """Return a multilayer perceptron with a linear last layer, float32, without biases.
 
     Parameters
@@ -39,23 +55,20 @@ def mlp(widths: Sequence[int], *, gain: float = 1.0, activation: Activation = "r
         alike; a small gain makes learning greedy.
     activation : {"relu", "tanh", "gelu"}, default "relu"
         Of the hidden layers.
-    seed : int, default 0
+    seed : int or numpy.random.Generator, default 0
         PyTorch's own random numbers are left alone.
     """
-    from torch import nn
-
-    hidden = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}[
-        as_choice("activation", activation, ("relu", "tanh", "gelu"))
-    ]
     rng = np.random.default_rng(seed)
-    layers: list[nn.Module] = []
-    for k in range(len(widths) - 1):
-        frame = _orthonormal(widths[k + 1], widths[k], rng)
-        layers += [_linear(as_positive("gain", gain) * frame), hidden()]
-    return nn.Sequential(*layers[:-1])
+    frames = [_orthonormal(rows, columns, rng) for columns, rows in pairwise(widths)]
+    return _stack([as_positive("gain", gain) * frame for frame in frames], activation)
 
 
-def linear_head(inputs: int, outputs: int, *, gain: float = 1.0, seed: int | None = None) -> nn.Linear:
+def from_network(network: LinearNetwork, activation: Activation = "relu") -> tuple[nn.Sequential, nn.Linear]:
+    """Return the encoder of a linear network with an activation between its layers, and its predictor, float32."""
+    return _stack(network.encoder, activation), _linear(network.predictor)
+
+
+def linear_head(inputs: int, outputs: int, *, gain: float = 1.0, seed: Seed | None = None) -> nn.Linear:
     """Return a linear predictor or decoder, without bias.
 
     It starts as ``gain`` times the identity, the predictor that is aligned with any encoder (THEORY.md 2), or with a seed
@@ -65,7 +78,7 @@ def linear_head(inputs: int, outputs: int, *, gain: float = 1.0, seed: int | Non
     return _linear(as_positive("gain", gain) * frame)
 
 
-def batches(data: Sampler, size: int, *, seed: int = 0) -> Callable[[int], tuple[Tensor, Tensor]]:
+def batches(data: Sampler, size: int, *, seed: Seed = 0) -> Callable[[int], tuple[Tensor, Tensor]]:
     """Return ``sample(step)`` for `train_encoder`: fresh minibatches x, y [size, d] of a model, float32.
 
     Parameters
@@ -74,7 +87,7 @@ def batches(data: Sampler, size: int, *, seed: int = 0) -> Callable[[int], tuple
         Anything with ``.sample(n, rng) -> x, y``, such as `jepa_ode.StaticModel`.
     size : int
         Samples of a minibatch.
-    seed : int, default 0
+    seed : int or numpy.random.Generator, default 0
     """
     import torch
 
@@ -193,6 +206,62 @@ def train_encoder(
     return EncoderTraining(read_only(at), read_only(loss))
 
 
+def learn(
+    spec: Spectrum,
+    objective: ObjectiveLike,
+    rng: np.random.Generator,
+    *,
+    turned: bool,
+    eps: float,
+    activation: Activation = "relu",
+    batch_size: int = 128,
+    **options: Any,
+) -> tuple[EncoderResponses, float]:
+    """Train an encoder with one hidden layer on the static model with these features, and record its responses to them.
+
+    Parameters
+    ----------
+    spec : Spectrum
+        n features.
+    objective : JEPA, MAE, "jepa" or "mae"
+    rng : numpy.random.Generator
+    turned : bool
+        Whether the features lie in random orthogonal directions of the data or along the axes.
+    eps : float
+        Balanced start of the layers [2n, n] and [n, 2n], without the activation.
+    activation : {"relu", "tanh", "gelu"}, default "relu"
+    batch_size : int, default 128
+    **options
+        Those of `train_encoder`.
+
+    Returns
+    -------
+    EncoderResponses
+        At the snapshots.
+    float
+        Share of the trained encoder's output that is not linear in its input.
+    """
+    n = len(spec)
+    frame = _orthonormal(n, n, rng) if turned else np.eye(n)
+    model = StaticModel.from_spectrum(spec, rotation=frame)
+    probes, _ = model.sample(20 * n, rng)
+    record = ResponseRecorder(probes, frame)
+    encoder, head = from_network(LinearNetwork.balanced(n, 2, eps, rng, widths=(2 * n, n)), activation)
+    train_encoder(encoder, head, batches(model, batch_size, seed=rng), objective, observe=record, **options)
+    return record.responses, nonlinear_share(encoder, probes)
+
+
+def nonlinear_share(encoder: nn.Module, x: FloatArray) -> float:
+    """Return the share of the variance of the output that is not linear in the input, by regression on x [N, d]."""
+    import torch
+
+    with torch.no_grad():
+        output = encoder(torch.from_numpy(x).float()).double().numpy()
+    x, output = x - x.mean(axis=0), output - output.mean(axis=0)
+    rest = output - x @ np.linalg.lstsq(x, output, rcond=None)[0]
+    return float(np.square(rest).sum() / np.square(output).sum())
+
+
 def _orthonormal(rows: int, columns: int, rng: np.random.Generator) -> FloatArray:
     """Return a random matrix whose rows or columns, whichever are fewer, are orthonormal."""
     tall = rng.standard_normal((max(rows, columns), min(rows, columns)))
@@ -201,11 +270,22 @@ def _orthonormal(rows: int, columns: int, rng: np.random.Generator) -> FloatArra
     return np.asarray(frame if rows >= columns else frame.T)
 
 
+def _stack(weights: Sequence[FloatArray], activation: Activation) -> nn.Sequential:
+    from torch import nn
+
+    known = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
+    hidden = known[as_choice("activation", activation, ("relu", "tanh", "gelu"))]
+    layers: list[nn.Module] = []
+    for weight in weights:
+        layers += [_linear(weight), hidden()]
+    return nn.Sequential(*layers[:-1])
+
+
 def _linear(weight: FloatArray) -> nn.Linear:
     import torch
     from torch import nn
 
     layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], bias=False)
     with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(weight))
+        layer.weight.copy_(torch.tensor(weight))
     return layer
