@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 import jepa_ode as jo
-from jepa_ode.experiments._mlp import batches, from_network, learn, linear_head, mlp, nonlinear_share, train_encoder
+from jepa_ode.experiments._mlp import (
+    batches,
+    from_network,
+    learn,
+    linear_head,
+    mlp,
+    nonlinear_share,
+    one_thread,
+    train_encoder,
+)
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: make gradients", exc_type=ImportError)
 
@@ -110,3 +119,15 @@ def test_learning_starts_alike_for_all_features_and_follows_a_seed(turned):
     np.testing.assert_allclose(found.response[:, 0], 0.05, rtol=0.15)  # half of it, by probes
     assert found == again
     assert 0 < share < 1
+
+
+def test_threads_are_as_before():
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        with pytest.raises(ZeroDivisionError), one_thread():
+            assert torch.get_num_threads() == 1
+            raise ZeroDivisionError
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)

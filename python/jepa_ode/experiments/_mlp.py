@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -34,6 +35,7 @@ __all__ = [
     "linear_head",
     "mlp",
     "nonlinear_share",
+    "one_thread",
     "train_encoder",
 ]
 
@@ -247,8 +249,26 @@ def learn(
     probes, _ = model.sample(20 * n, rng)
     record = ResponseRecorder(probes, frame)
     encoder, head = from_network(LinearNetwork.balanced(n, 2, eps, rng, widths=(2 * n, n)), activation)
-    train_encoder(encoder, head, batches(model, batch_size, seed=rng), objective, observe=record, **options)
+    with one_thread():
+        train_encoder(encoder, head, batches(model, batch_size, seed=rng), objective, observe=record, **options)
     return record.responses, nonlinear_share(encoder, probes)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch compute on one thread; afterwards it has as many as before.
+
+    Small networks gain nothing from more, and on a machine that is busy elsewhere PyTorch's threads wait for each other:
+    the experiments were measured to take 30 times as long.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def nonlinear_share(encoder: nn.Module, x: FloatArray) -> float:
