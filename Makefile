@@ -67,7 +67,8 @@ test-engine: $(STAMPS)/group-build  ## the engine's own tests, no Python in them
 test-python: $(TEST_ENVIRONMENT)  ## the Python tests and the examples of the docstrings
 	pytest
 
-# `make test` runs the engine's own tests as baseline and the Python tests under the best instruction set.
+# `make test` runs the engine's own tests as baseline and the Python tests under the best instruction set. The experiments,
+# which test theory and not arithmetic, run there alone.
 test-isas: $(TEST_ENVIRONMENT)  ## all tests under every other instruction set that this machine runs
 	@set -e; isas=$$(python -c 'from jepa_ode import build_info as f; i = f(); print(*[s for s in i["isas_compiled"] if s in i["isas_supported"]])'); \
 	best=$$(python -c 'from jepa_ode import build_info; print(build_info()["isa"])'); \
@@ -76,7 +77,7 @@ test-isas: $(TEST_ENVIRONMENT)  ## all tests under every other instruction set t
 	  if [ $$isa != baseline ]; then \
 	    cmake --preset dev -B build/dev-$$isa -DJEPA_ODE_ISAS=$$isa; cmake --build build/dev-$$isa -j $(JOBS); ctest --test-dir build/dev-$$isa --output-on-failure; \
 	  fi; \
-	  if [ $$isa != $$best ]; then JEPA_ODE_ISA=$$isa pytest; fi; \
+	  if [ $$isa != $$best ]; then JEPA_ODE_ISA=$$isa pytest --ignore-glob='*/test_experiments*'; fi; \
 	done
 
 lint: $(TEST_ENVIRONMENT) $(STAMPS)/group-lint  ## format, style and types of Python and C++, freshness of the stub
@@ -130,8 +131,8 @@ EXAMPLES ?= 2000
 campaign: $(TEST_ENVIRONMENT)  ## long tests: marked `campaign`, and every property on EXAMPLES examples
 	JEPA_ODE_EXAMPLES=$(EXAMPLES) pytest -m "campaign or hypothesis" --timeout 0
 
-gradients: $(TEST_ENVIRONMENT) $(STAMPS)/extra-experiments  ## the right-hand side against PyTorch's autograd, which it installs
-	pytest tests/test_gradients_torch.py
+gradients: $(TEST_ENVIRONMENT) $(STAMPS)/extra-experiments  ## what needs PyTorch, which it installs: the right-hand side against autograd, nonlinear encoders
+	pytest tests/test_gradients_torch.py tests/test_encoders.py tests/test_experiments_mlp.py
 
 asan tsan tidy: $(STAMPS)/group-build  ## the engine's tests under sanitizers (address and undefined behaviour; threads); clang-tidy
 	cmake --preset $@

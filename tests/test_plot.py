@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 import jepa_ode as jo
 from jepa_ode import plot
+from jepa_ode.plot import style
 
 LAM = np.array([1.0, 0.7, 0.5, 0.2, 0.0, -0.1])
 SPEC = jo.Spectrum(LAM, sigma2=[1.1, 1.0, 1.0, 1.0, 1.0, 1.0], sigma2_y=1.0, duals=np.eye(6), directions=np.eye(6))
@@ -41,6 +42,8 @@ FIGURES: dict[str, Callable[[Axes | None], Axes]] = {
     "critical times": lambda ax: plot.plot_critical_times(
         {name: (times, 2 * times) for name, times in TIMES.items()}, SPEC.rho, ax
     ),
+    "response map": lambda ax: plot.plot_response_map([0, 1, 5], FLOW.response[:, :3], ax),
+    "response map, one step": lambda ax: plot.plot_response_map([4], FLOW.response[:, :1], ax, relative=True),
     "losses": lambda ax: plot.plot_losses(FLOW.t, FLOW.loss, "mae", ax, predicted=FLOW.loss),
     "overlap": lambda ax: plot.plot_overlap(jo.overlap(SPEC, **SETTING), ax),
     "overlap of pairs": lambda ax: plot.plot_overlap_pairs([0.5, 1.0], np.array([[0.0, 0.5], [0.5, 1.0]]), ax),
@@ -181,3 +184,34 @@ def test_objectives_differ_without_colour_and_jepa_shows_around_mae() -> None:
     assert looks[0]["markersize"] > looks[1]["markersize"]
     (points,) = Figure().subplots().plot([1.0], [2.0], **looks[2], label="JEPA")
     assert points.get_markerfacecolor() == "none" and points.get_linestyle() == "None"
+
+
+def test_response_map_scales_marks_and_clips() -> None:
+    response = np.array([[0.1, 0.4, 0.8], [0.1, 0.1, 0.2], [0.0, 0.0, 0.0]])
+    shown = {}
+    for name, options in {"plain": {}, "relative": {"relative": True}, "clipped": {"largest": 0.5}}.items():
+        figure = Figure()
+        ax = plot.plot_response_map([0, 10, 20], response, figure.add_subplot(), learned=[5.0, 15.0, np.inf], **options)
+        (image,) = ax.collections
+        shown[name] = np.asarray(image.get_array()).reshape(3, 3).T, image.norm.vmax, figure.axes[1].get_ylabel()
+        assert ax.lines[0].get_xdata().tolist() == [1, 2, 3]
+        assert ax.get_ylim()[0] > ax.get_ylim()[1]
+    np.testing.assert_array_equal(shown["plain"][0], response)
+    np.testing.assert_allclose(shown["relative"][0].max(axis=1), [1.0, 1.0, 0.0])
+    assert [vmax for _, vmax, _ in shown.values()] == [0.8, 1.0, 0.5]
+    assert [label for _, _, label in shown.values()] == [
+        "encoder response",
+        "encoder response / its largest",
+        "encoder response, clipped",
+    ]
+
+
+def test_strips_put_cases_beside_each_other() -> None:
+    cases = [(np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), "k", marker, marker) for marker in "^v"]
+    ax = style.draw_strips(Figure().add_subplot(), ["a", "b"], cases, "value")
+    assert ax.get_ylabel() == "value"
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["a", "b"]
+    for line in ax.lines:
+        assert line.get_ydata().tolist() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+        assert np.round(line.get_xdata()).tolist() == [0, 0, 0, 1, 1, 1]
+    assert max(ax.lines[0].get_xdata()[:3]) < min(ax.lines[1].get_xdata()[:3])

@@ -46,6 +46,7 @@ if _TYPE_CHECKING:
     from .coupled import CoupledFeatures
     from .covariances import CovarianceEstimator, Covariances
     from .diagnostic import Diagnostic
+    from .encoders import EncoderResponses, ResponseRecorder
     from .flow import Flow, gradient_flow, gradient_flows
     from .learning import crossing_times, learning_order, learning_times, order_correlation
     from .models import DynamicModel, StaticModel
@@ -67,10 +68,12 @@ __all__ = [
     "Covariances",
     "Diagnostic",
     "DynamicModel",
+    "EncoderResponses",
     "FixedPoints",
     "Flow",
     "LinearNetwork",
     "Overlap",
+    "ResponseRecorder",
     "Schedule",
     "Sensitivity",
     "Solution",
@@ -121,6 +124,7 @@ _LAZY = {
     "coupled": ("CoupledFeatures",),
     "covariances": ("CovarianceEstimator", "Covariances"),
     "diagnostic": ("Diagnostic",),
+    "encoders": ("EncoderResponses", "ResponseRecorder"),
     "stability": ("FixedPoints", "fixed_points", "weight_decay_threshold"),
     "flow": ("Flow", "gradient_flow", "gradient_flows"),
     "learning": ("crossing_times", "learning_order", "learning_times", "order_correlation"),

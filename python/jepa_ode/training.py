@@ -295,7 +295,7 @@ def train(
             f"ema={ema:g} must be at least the flow time of a step, {rates.max() / clock_scale:g}: the target moves by the "
             "part of its distance to the encoder that the one is of the other"
         )
-    at = _as_snapshots(snapshots, steps)
+    at = as_snapshots(snapshots, steps)
 
     threads = as_threads(threads)
     source, population = as_source(data, d, batch_size, shuffle, as_generator(rng), threads)
@@ -326,7 +326,7 @@ def train(
     done = 0
     finite = True
     with progress_callback(progress, "training") as callback:
-        tell = _throttled(callback)
+        tell = throttled(callback)
         for k, stop in enumerate([*at, steps]):
             while finite and done < stop:
                 tell(done / steps)
@@ -376,7 +376,7 @@ def _as_betas(betas: Any) -> tuple[float, float]:
     return _as_decay("betas[0]", betas[0]), _as_decay("betas[1]", betas[1])
 
 
-def _as_snapshots(snapshots: Any, steps: int) -> Rows:
+def as_snapshots(snapshots: Any, steps: int) -> Rows:
     if np.ndim(snapshots) == 0:
         count = as_index("snapshots", snapshots, minimum=2)
         return np.unique(np.linspace(0, steps, count).round().astype(np.int64))
@@ -395,7 +395,7 @@ def _steps_per_call(work: float) -> int:
     return max(1, min(_CALL_STEPS, int(_CALL_WORK / work)))
 
 
-def _throttled(callback: Callable[[float], object] | None) -> Callable[[float], None]:
+def throttled(callback: Callable[[float], object] | None) -> Callable[[float], None]:
     """Return a function that passes its argument on to the callback at most ten times a second."""
     last = -1.0
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
 
 from .._validate import as_float_array
 from .style import (
@@ -107,6 +109,56 @@ def plot_training(run: Training, ax: Axes | None = None) -> Axes:
     if adaptive:
         ax.set_xlabel("iteration")
     return ax
+
+
+def plot_response_map(
+    step: Any,
+    response: Any,
+    ax: Axes | None = None,
+    *,
+    relative: bool = False,
+    largest: float | None = None,
+    learned: Any = None,
+    colorbar: bool = True,
+) -> Axes:
+    """Encoder responses as a heat map: features across, training steps down, dark is unlearned.
+
+    Parameters
+    ----------
+    step : array of shape [m]
+        Increasing; a response fills the time until the next one.
+    response : array of shape [n, m]
+    relative : bool, default False
+        Each feature in units of its own largest response.
+    largest : float, optional
+        Response of the brightest colour, by default the largest; what is above looks the same.
+    learned : array of shape [n], optional
+        When each feature counts as learned, marked by a white point; inf is never.
+    """
+    ax = as_axes(ax)
+    step, shown = as_float_array("step", step), as_float_array("response", response, ndim=2)
+    if relative:
+        shown = shown / np.maximum(shown.max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    norm = Normalize(0.0, largest or float(shown.max(initial=0.0)) or 1.0)
+    colormap = colormaps["viridis"]
+    if step.size:
+        last = step[-1] - step[-2] if step.size > 1 else 1.0
+        ax.pcolormesh(
+            np.arange(len(shown) + 1) + 0.5,
+            [*step, step[-1] + last],
+            shown.T,
+            cmap=colormap,
+            norm=norm,
+            rasterized=True,
+        )
+    if learned is not None:
+        index = np.arange(len(shown)) + 1
+        ax.plot(index, learned, "w.", markeredgecolor="black", markeredgewidth=0.4, markersize=5, label="learned")
+    ax.invert_yaxis()
+    if colorbar:
+        clipped = bool(shown.max(initial=0.0) > norm.vmax)
+        add_bar(ax, colormap, norm, "encoder response" + " / its largest" * relative + ", clipped" * clipped)
+    return dress(ax, "feature", "training step", grid=False)
 
 
 def plot_losses(t: Any, loss: Any, name: str, ax: Axes | None = None, *, predicted: Any = None) -> Axes:
