@@ -149,12 +149,12 @@ def run(
         "lambda": f"{noise_rho * noise_variance:g} of shared noise, at most {largest:.2f} of features of the digits",
         "views": f"each pixel of the digit shown with probability {KEEP:g}, both views by chances of their own",
         "encoder": f"tanh, widths {(DIGIT + noise_pixels, width, width, bottleneck)}, {GAIN} times orthonormal at the start",
-        "predictor": f"{GAIN} times the identity at the start, as the theory has it; rotated at random it costs JEPA about 0.1",
-        "training": f"SGD, learning rate {lr}, {steps} minibatches of {batch}, the same for all objectives",
+        "predictor": f"{GAIN} times the identity at the start, aligned as the theory has it",
+        "training": f"SGD, learning rate {lr}, {steps} minibatches of {batch}, the same for all; {len(starts)} seeds",
         "moving-average target": f"time constant {EMA:g} (flow time), {EMA / lr:g} steps",
         "probe": "logistic regression on the features of whole images, standardised",
         "supervised encoder": "squared error of a linear classifier, Adam with learning rate 0.001",
         "noise_rho": noise_rho,
-        "seed": f"{seed}, of {len(starts)} trainings each",
+        "seed": seed,
     }
     return LinearProbe(setting, at, found[0], found[1], reference)
