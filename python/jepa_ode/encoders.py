@@ -197,7 +197,8 @@ class ResponseRecorder:
         self._probes = torch.from_numpy(probes.copy())
         self._directions = directions
         if self.kind == "regression":
-            self._readout = _regression(flat) @ directions
+            # PyTorch's, as NumPy's linear algebra leaves threads behind that spin and take a CPU from the training.
+            self._readout = torch.from_numpy(_regression(flat) @ directions)
         self._steps: list[int] = []
         self._rows: list[FloatArray] = []
 
@@ -236,8 +237,9 @@ class ResponseRecorder:
         import torch
 
         with torch.no_grad():
-            outputs = torch.cat([self._output(encoder, x) for x in self._batches(encoder)]).cpu().numpy()
-        return np.asarray((outputs - outputs.mean(axis=0)).T @ self._readout)
+            outputs = torch.cat([self._output(encoder, x) for x in self._batches(encoder)]).cpu()
+            slopes = (outputs - outputs.mean(dim=0)).T @ self._readout
+        return np.asarray(slopes.numpy())
 
     def _jacobian(self, encoder: Any) -> FloatArray:
         """Return the average derivative of the outputs, [k, d]."""

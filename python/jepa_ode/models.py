@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -201,14 +202,18 @@ class StaticModel(FrozenArrays):
         generator = np.random.default_rng(rng)
         d, latents = self.mixing.shape
         shared = generator.standard_normal((n, latents)) @ self.mixing.T
-        root = square_root(np.asarray(self.noise))
         views = []
         for _ in range(2):
-            view = shared + generator.standard_normal((n, d)) @ root.T
+            view = shared + generator.standard_normal((n, d)) @ self._root.T
             if np.any(np.asarray(self.keep) < 1):
                 view *= generator.random((n, d)) < self.keep
             views.append(view)
         return views[0], views[1]
+
+    @cached_property
+    def _root(self) -> FloatArray:
+        """``R R^T = N``, kept for those who sample batch after batch."""
+        return read_only(square_root(np.asarray(self.noise)))
 
     def __repr__(self) -> str:
         return f"StaticModel(d={self.mixing.shape[0]}, latents={self.mixing.shape[1]})"

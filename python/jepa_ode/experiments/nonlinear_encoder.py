@@ -122,14 +122,14 @@ def run(
         Of the weights, the features' directions and the data.
     progress : callable, optional
     features, seeds : int, optional
-        Number of features (100, or 30 if fast) and of repetitions (5, or 1).
+        Number of features (100, or 30 if fast) and of repetitions (3, or 1).
     activation : {"relu", "tanh", "gelu"}, default "relu"
     eps : float, default 0.15
         Balanced start of the layers, without the activation; ReLU halves its response.
     lam, rho : (float, float)
         Ranges of the covariances and of the regression coefficients.
     """
-    n, repetitions, haste = features or (30 if fast else 100), seeds or (1 if fast else 5), 2 if fast else 1
+    n, repetitions, haste = features or (30 if fast else 100), seeds or (1 if fast else 3), 2 if fast else 1
     specs = [feature_trends(n, trend, lam=lam, rho=rho) for trend in TRENDS]
     cases = (len(VARIANTS), len(TRENDS), len(OBJECTIVES))
     step, response = np.empty((len(VARIANTS), len(OBJECTIVES), SNAPSHOTS)), np.empty((*cases, n, SNAPSHOTS))
