@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -21,6 +20,7 @@ from ..network import LinearNetwork
 from ..objectives import JEPA, ObjectiveLike, as_objective
 from ..training import as_snapshots, throttled
 from ._result import Progress, silent
+from ._threads import one_thread
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,7 +35,6 @@ __all__ = [
     "linear_head",
     "mlp",
     "nonlinear_share",
-    "one_thread",
     "train_encoder",
 ]
 
@@ -252,23 +251,6 @@ def learn(
     with one_thread():
         train_encoder(encoder, head, batches(model, batch_size, seed=rng), objective, observe=record, **options)
     return record.responses, nonlinear_share(encoder, probes)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let PyTorch compute on one thread; afterwards it has as many as before.
-
-    Small networks gain nothing from more, and on a machine that is busy elsewhere PyTorch's threads wait for each other:
-    the experiments were measured to take 30 times as long.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def nonlinear_share(encoder: nn.Module, x: FloatArray) -> float:

@@ -76,8 +76,8 @@ class Verdict:
     def holds(self) -> bool:
         """Whether the quantity is on the right side of its threshold."""
         if self.relation == "<=":
-            return self.value <= self.threshold
-        return self.value >= self.threshold
+            return bool(self.value <= self.threshold)
+        return bool(self.value >= self.threshold)
 
     def __str__(self) -> str:
         word = "holds" if self.holds else "FAILS"
