@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..report.markup import data_uri
 from ..report.numbers import plain, versions
 from ._catalogue import find, names, require_extras
 from ._result import About, Progress, Result, silent
@@ -133,11 +134,9 @@ def _name(name: str) -> str:
 
 
 def _save_figure(result: Result, path: Path) -> str:
-    from ..report.markup import figure_source
-
-    figure = result.figure()
-    figure.savefig(path, dpi=200)
-    return figure_source(figure, vector=False)
+    """Draw the figure once: the page shows the file."""
+    result.figure().savefig(path, dpi=200)
+    return data_uri("png", path.read_bytes())
 
 
 def _save_numbers(outcome: Outcome, folder: Path, *, fast: bool, seed: int) -> None:

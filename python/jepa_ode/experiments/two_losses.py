@@ -15,6 +15,7 @@ from ..network import LinearNetwork
 from ..spectrum import Spectrum
 from ..theory import critical_time, fixed_point
 from ..training import Training, train
+from ._learning_curves import stratified
 from ._result import About, Progress, Result, Verdict, silent
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def run(*, fast: bool = False, seed: int = 0, progress: Progress = silent, featu
     """
     n = features or (12 if fast else 24)
     rng = np.random.default_rng(seed)
-    rho = 0.5 + 0.45 * (np.arange(n) + rng.random(n)) / n  # one in each of n equal parts
+    rho = stratified(rng, 0.5, 0.95, n)
     frame = np.linalg.qr(rng.standard_normal((n, n)))[0]
     cov = StaticModel.from_spectrum(Spectrum(np.ones(n), rho=rho), rotation=frame).covariances()
     spec = cov.spectrum()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["as_text", "figure_source", "items", "resource", "table_of"]
+__all__ = ["as_text", "data_uri", "figure_source", "items", "resource", "table_of"]
 
 # Names of Greek letters in sentences become letters on the page.
 _GREEK = {"lambda": "&lambda;", "rho": "&rho;", "sigma^2": "&sigma;&sup2;", "eps": "&epsilon;", "tau": "&tau;"}
@@ -48,16 +48,17 @@ def table_of(title: str, values: Mapping[str, Any]) -> str:
     return f"<div><h3>{html.escape(title)}</h3><table>{rows}</table></div>"
 
 
-def figure_source(figure: Figure, *, vector: bool = True) -> str:
-    """Return a figure as a ``data:`` URI, SVG or PNG, the same for the same figure."""
+def figure_source(figure: Figure) -> str:
+    """Return a figure as an SVG in a ``data:`` URI, the same for the same figure."""
     import matplotlib
 
     file = io.BytesIO()
     # A fixed salt and no date: equal results give equal files. Text as paths: it looks the same everywhere.
     with matplotlib.rc_context({"svg.hashsalt": "jepa_ode", "svg.fonttype": "path"}):
-        if vector:
-            figure.savefig(file, format="svg", metadata={"Date": None})
-        else:
-            figure.savefig(file, format="png", dpi=150)
-    kind = "svg+xml" if vector else "png"
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return data_uri("svg+xml", file.getvalue())
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """Return an image, "svg+xml" or "png", as the text that stands for its file in a page."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
