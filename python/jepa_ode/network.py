@@ -169,8 +169,8 @@ class LinearNetwork:
         a = as_eps(eps, k) ** (1 / depth)
         v = a if v0 is None else require_finite("v0", as_per_feature("v0", v0, k))
         sizes = [k] * (depth - 1) + [d] if widths is None else _as_widths(widths, d, depth, minimum=k)
-        frames = [frame, *(_random_orthonormal(size, k, generator) for size in sizes[:-1])]
-        frames.append(frame if sizes[-1] == d else _random_orthonormal(sizes[-1], k, generator))
+        frames = [frame, *(random_orthonormal(size, k, generator) for size in sizes[:-1])]
+        frames.append(frame if sizes[-1] == d else random_orthonormal(sizes[-1], k, generator))
         outputs = frame if as_choice("objective", objective, ("jepa", "mae")) == "mae" else frames[-1]
         layers = [(frames[i + 1] * a) @ frames[i].T for i in range(depth)]
         return cls(layers, (outputs * v) @ frames[-1].T)
@@ -363,7 +363,8 @@ def _as_widths(widths: int | Sequence[int] | None, d: int, depth: int, minimum: 
     return [as_index(f"widths[{k}]", width, minimum=minimum) for k, width in enumerate(widths)]
 
 
-def _random_orthonormal(rows: int, k: int, generator: np.random.Generator) -> FloatArray:
+def random_orthonormal(rows: int, k: int, generator: np.random.Generator) -> FloatArray:
+    """Return a random matrix [rows, k] with orthonormal columns."""
     # Haar-distributed columns: the QR factor of a Gaussian matrix once the signs of R's diagonal are fixed
     # (Mezzadri, Notices of the AMS 54, 2007).
     q, r = np.linalg.qr(generator.standard_normal((rows, k)))

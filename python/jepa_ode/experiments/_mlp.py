@@ -16,7 +16,7 @@ from .._validate import FloatArray, as_choice, as_index, as_positive
 from ..batches import Rows, Sampler
 from ..encoders import EncoderResponses, ResponseRecorder
 from ..models import StaticModel
-from ..network import LinearNetwork
+from ..network import LinearNetwork, random_orthonormal
 from ..objectives import JEPA, ObjectiveLike, as_objective
 from ..training import as_snapshots, throttled
 from ._result import Progress, silent
@@ -266,10 +266,8 @@ def nonlinear_share(encoder: nn.Module, x: FloatArray) -> float:
 
 def _orthonormal(rows: int, columns: int, rng: np.random.Generator) -> FloatArray:
     """Return a random matrix whose rows or columns, whichever are fewer, are orthonormal."""
-    tall = rng.standard_normal((max(rows, columns), min(rows, columns)))
-    frame, triangle = np.linalg.qr(tall)
-    frame *= np.sign(np.diagonal(triangle))  # uniformly distributed only so
-    return np.asarray(frame if rows >= columns else frame.T)
+    frame = random_orthonormal(max(rows, columns), min(rows, columns), rng)
+    return frame if rows >= columns else frame.T
 
 
 def _stack(weights: Sequence[FloatArray], activation: Activation) -> nn.Sequential:

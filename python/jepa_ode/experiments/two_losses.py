@@ -11,7 +11,7 @@ import numpy as np
 from .._validate import FloatArray
 from ..learning import crossing_times, order_correlation
 from ..models import StaticModel
-from ..network import LinearNetwork
+from ..network import LinearNetwork, random_orthonormal
 from ..spectrum import Spectrum
 from ..theory import critical_time, fixed_point
 from ..training import Training, train
@@ -117,7 +117,7 @@ def run(*, fast: bool = False, seed: int = 0, progress: Progress = silent, featu
     n = features or (12 if fast else 24)
     rng = np.random.default_rng(seed)
     rho = stratified(rng, 0.5, 0.95, n)
-    frame = np.linalg.qr(rng.standard_normal((n, n)))[0]
+    frame = random_orthonormal(n, n, rng)
     cov = StaticModel.from_spectrum(Spectrum(np.ones(n), rho=rho), rotation=frame).covariances()
     spec = cov.spectrum()
     final, fixed = np.empty((2, 2, len(DEPTHS), n))
