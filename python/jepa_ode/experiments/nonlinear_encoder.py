@@ -91,7 +91,7 @@ class NonlinearEncoder(Result):
         axes[0].legend(loc="lower left", labelcolor="white", frameon=False, handletextpad=0.0)
         theory, between = self.theory(), [(self.orders()[:, k], INK, "^v"[k], words[k]) for k in range(2)]
         against = [
-            (theory[:, k, j], OBJECTIVE_COLOR[name], "^v"[k], f"{OBJECTIVE_LABEL[name]}, {words[k]}")
+            (theory[:, k, j], OBJECTIVE_COLOR[name], ("^v", "os")[j][k], f"{OBJECTIVE_LABEL[name]}, {words[k]}")
             for (k, j), name in zip(np.ndindex(2, 2), 2 * OBJECTIVES, strict=True)
         ]
         draw_strips(axes[4], NAMES, between, "rank correlation").set(title="JEPA's order and MAE's", ylim=(-1.05, 1.05))
