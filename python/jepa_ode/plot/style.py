@@ -112,12 +112,12 @@ def number(ax: Axes, x: FloatArray, y: FloatArray, numbers: Any) -> None:
 def draw_strips(ax: Axes, names: Sequence[str], cases: Sequence[tuple[FloatArray, str, str, str]], label: str) -> Axes:
     """Draw repeated measurements as points, the cases beside each other above each name.
 
-    A case is its values [name, repetition], a colour, a marker ("v" is drawn hollow) and a label.
+    A case is its values [name, repetition], a colour, a marker ("v" and "s" are drawn hollow) and a label.
     """
     for shift, (values, color, marker, name) in zip(np.linspace(-0.24, 0.24, len(cases)), cases, strict=True):
         place, repetition = np.indices(values.shape)
         x = place + shift + 0.03 * (repetition - (values.shape[1] - 1) / 2)
-        face = "none" if marker == "v" else color
+        face = "none" if marker in "vs" else color
         ax.plot(x.ravel(), values.ravel(), marker, color=color, markerfacecolor=face, markersize=6, label=name)
     ax.set_xlim(-0.5, len(names) - 0.5)
     ax.set_xticks(range(len(names)), names)
