@@ -45,7 +45,7 @@ $(STAMPS)/extra-%: pyproject.toml | $(STAMPS)/installed
 	pip install --quiet "jepa-ode[$*]"
 	touch $@
 
-TEST_ENVIRONMENT := $(STAMPS)/installed $(addprefix $(STAMPS)/, group-test extra-analyze extra-xarray extra-bench)
+TEST_ENVIRONMENT := $(STAMPS)/installed $(addprefix $(STAMPS)/, group-test extra-analyze extra-sweep extra-bench)
 
 # --- what people ask for ----------------------------------------------------------------------------------------------
 

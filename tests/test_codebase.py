@@ -105,7 +105,7 @@ def test_every_public_name_is_listed_and_documented() -> None:
             assert (value.__doc__ or "").strip(), f"{name} has no docstring"
 
 
-@pytest.mark.parametrize("extra", ["plot", "xarray", "progress", "analyze", "experiments", "bench"])
+@pytest.mark.parametrize("extra", ["plot", "xarray", "progress", "sweep", "analyze", "experiments", "bench"])
 def test_all_holds_every_extra(extra: str) -> None:
     extras = PYPROJECT["project"]["optional-dependencies"]
     assert extra in extras

@@ -21,7 +21,8 @@ array([2, 1, 0])
 
 Where things are: `Covariances` and `Spectrum` hold the data's side, `JEPA` and `MAE` the objective's; `solve`,
 `fixed_point`, `critical_time` and `time_to_reach` the theory; `LinearNetwork`, `gradient_flow` and `train` the network itself;
-`learning_order`, `overlap`, `order_correlation` and `compare_with_flow` what to make of them. `jepa_ode.views` and
+`learning_order`, `overlap`, `order_correlation` and `compare_with_flow` what to make of them; `sweep` runs
+any of it over grids of parameters. `jepa_ode.views` and
 `jepa_ode.models` make pairs, `jepa_ode.plot` draws, `jepa_ode.experiments` shows every claim of the theory.
 """
 
@@ -40,7 +41,7 @@ from .spectrum import Spectrum
 from .theory import critical_time, fixed_point, time_to_reach
 
 if _TYPE_CHECKING:
-    from . import experiments, models, observables, plot, report, views
+    from . import experiments, models, observables, plot, report, sweeps, views
     from .analysis import TheoryCheck, compare_with_flow
     from .assumptions import Assumptions
     from .coupled import CoupledFeatures
@@ -54,6 +55,7 @@ if _TYPE_CHECKING:
     from .overlaps import Overlap, linear_cka, overlap, overlap_of_flows, representation_overlap
     from .sensitivity import Sensitivity
     from .stability import FixedPoints, fixed_points, weight_decay_threshold
+    from .sweeps import CellStatus, SweepError, Trouble, open_sweep, sweep
     from .targets import collapse_bound, moving_average_delay
     from .training import Training, train
 
@@ -63,6 +65,7 @@ __all__ = [
     "JEPA",
     "MAE",
     "Assumptions",
+    "CellStatus",
     "CoupledFeatures",
     "CovarianceEstimator",
     "Covariances",
@@ -80,8 +83,10 @@ __all__ = [
     "Spectrum",
     "StaticModel",
     "Status",
+    "SweepError",
     "TheoryCheck",
     "Training",
+    "Trouble",
     "__version__",
     "build_info",
     "collapse_bound",
@@ -99,6 +104,7 @@ __all__ = [
     "models",
     "moving_average_delay",
     "observables",
+    "open_sweep",
     "order_correlation",
     "overlap",
     "overlap_of_flows",
@@ -106,6 +112,8 @@ __all__ = [
     "report",
     "representation_overlap",
     "solve",
+    "sweep",
+    "sweeps",
     "time_to_reach",
     "train",
     "views",
@@ -132,6 +140,7 @@ _LAZY = {
     "observables": (),
     "overlaps": ("Overlap", "linear_cka", "overlap", "overlap_of_flows", "representation_overlap"),
     "sensitivity": ("Sensitivity",),
+    "sweeps": ("CellStatus", "SweepError", "Trouble", "open_sweep", "sweep"),
     "targets": ("collapse_bound", "moving_average_delay"),
     "training": ("Training", "train"),
 }

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-__all__ = ["StageProgress", "progress_callback"]
+__all__ = ["StageProgress", "cell_progress", "progress_callback"]
 
 
 class StageProgress:
@@ -78,14 +78,44 @@ def progress_callback(progress: Any, what: str) -> Iterator[Callable[[float], ob
     if not progress:
         yield None
         return
-    try:
-        from tqdm.auto import tqdm
-    except ImportError as error:
-        raise ImportError('progress=True needs tqdm: pip install "jepa-ode[progress]"') from error
-    with tqdm(total=100, unit="%", bar_format=what + " {l_bar}{bar}| {elapsed}") as bar:
+    with _tqdm()(total=100, unit="%", bar_format=what + " {l_bar}{bar}| {elapsed}") as bar:
 
         def show(part: float) -> None:
             bar.update(100 * part - bar.n)
 
         yield show
         show(1.0)
+
+
+@contextmanager
+def cell_progress(progress: Any, total: int, done: int) -> Iterator[Callable[[int, int], object]]:
+    """Yield what to call with numbers of cells that are done, and of failures among them, of `total`."""
+    if progress is not True:
+        with progress_callback(progress, "") as tell:
+
+            def pass_on(cells: int, _: int) -> None:
+                nonlocal done
+                done += cells
+                if tell is not None and done < total:
+                    tell(done / total)
+
+            yield pass_on
+        return
+    bar, failures = _tqdm()(total=total, initial=done, unit=" cells", desc="sweep"), 0
+    with bar:
+
+        def show(cells: int, failed: int) -> None:
+            nonlocal failures
+            failures += failed
+            bar.set_postfix(failed=failures, refresh=False)
+            bar.update(cells)
+
+        yield show
+
+
+def _tqdm() -> Any:
+    try:
+        from tqdm.auto import tqdm
+    except ImportError as error:
+        raise ImportError('progress=True needs tqdm: pip install "jepa-ode[progress]"') from error
+    return tqdm

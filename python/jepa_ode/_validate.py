@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import numbers
-import os
 from collections.abc import Sequence
 from typing import Any, TypeAlias, TypeVar
 
@@ -141,18 +140,6 @@ def as_choice(name: str, value: Any, choices: Sequence[_Choice]) -> _Choice:
         if isinstance(value, str) and value == choice:
             return choice
     raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
-
-
-def available_cpus() -> int:
-    """Return the number of CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def as_threads(threads: Any) -> int:
-    """Return the number of threads; None means every CPU that the process may use."""
-    return available_cpus() if threads is None else as_index("threads", threads, minimum=1)
 
 
 def as_flag(name: str, value: Any) -> bool:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._core import build_info
-from ._validate import available_cpus
+from ._threads import available_cpus
 from .solve import solve
 from .spectrum import Spectrum
 from .theory import critical_time

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ._core import engine
 from ._progress import progress_callback
-from ._validate import FloatArray, as_threads
+from ._threads import as_threads
+from ._validate import FloatArray
 from .flow_problem import FlowProblem
 from .network import LinearNetwork
 from .network_record import NetworkRecord

@@ -9,7 +9,8 @@ import numpy as np
 
 from ._core import engine
 from ._frozen import FrozenArrays
-from ._validate import FloatArray, as_threads
+from ._threads import as_threads
+from ._validate import FloatArray
 from .objectives import require_plain
 from .theory import feature_equation
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ._core import engine
 from ._frozen import read_only
+from ._threads import as_threads
 from ._validate import (
     FloatArray,
     as_choice,
@@ -17,7 +18,6 @@ from ._validate import (
     as_non_negative,
     as_per_feature,
     as_positive,
-    as_threads,
     as_times,
     require_finite,
 )

@@ -8,7 +8,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from ._core import engine
-from ._validate import FloatArray, as_choice, as_depth, as_eps, as_positive, as_response, as_threads
+from ._threads import as_threads
+from ._validate import FloatArray, as_choice, as_depth, as_eps, as_positive, as_response
 from .objectives import JEPA, MAE, Objective, ObjectiveLike, as_objective, require_plain
 from .schedule import Schedule
 from .spectrum import Spectrum

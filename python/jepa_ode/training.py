@@ -13,17 +13,8 @@ import numpy as np
 from ._core import engine
 from ._frozen import read_only
 from ._progress import progress_callback
-from ._validate import (
-    FloatArray,
-    as_choice,
-    as_flag,
-    as_generator,
-    as_index,
-    as_non_negative,
-    as_positive,
-    as_real,
-    as_threads,
-)
+from ._threads import as_threads
+from ._validate import FloatArray, as_choice, as_flag, as_generator, as_index, as_non_negative, as_positive, as_real
 from .batches import Rows, Sampler, as_source
 from .covariances import Covariances
 from .flow_problem import duals_of, network_flow, require_fit, start_state, unpack

@@ -115,7 +115,7 @@ def build_info() -> BuildInfo:
     >>> info["isa"] in info["isas_compiled"] and info["isa"] in info["isas_supported"]
     True
     """
-    from .._validate import available_cpus
+    from .._threads import available_cpus
 
     return {
         "version": _config.VERSION,

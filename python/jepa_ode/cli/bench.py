@@ -10,7 +10,7 @@ from typing import Any
 
 from .._core import build_info
 from .._progress import StageProgress
-from .._validate import available_cpus
+from .._threads import available_cpus
 from ..bench import LEGEND, Settings, bench, has_scipy, records, table
 from .failure import fail, one_line
 from .options import count

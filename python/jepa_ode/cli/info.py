@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._core import build_info
-from .._validate import available_cpus
+from .._threads import available_cpus
 
 __all__ = ["add"]
 

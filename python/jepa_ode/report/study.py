@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from .._frozen import FrozenArrays, read_only
-from .._validate import FloatArray, as_depth, as_index, as_positive, as_threads
+from .._threads import as_threads
+from .._validate import FloatArray, as_depth, as_index, as_positive
 from ..analysis import learning_times, order_correlation
 from ..covariances import Covariances
 from ..objectives import JEPA, MAE, Objective

@@ -1,0 +1,159 @@
+"""Sends blocks to executors of whatever kind and takes results as they come."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, ProcessPoolExecutor
+from contextlib import suppress
+from multiprocessing.connection import wait
+from typing import Any, Protocol
+
+from .._validate import as_index
+from ._cells import BlockResult
+from ._grid import Block
+
+__all__ = ["Executor", "ExecutorError", "work_off"]
+
+_MANY = 1000  # blocks on their way at a time, where the number of workers is not known
+
+
+class Executor(Protocol):
+    """What a sweep needs of an executor."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any) -> Any:
+        """Call a function with these arguments somewhere and return a future with ``add_done_callback``."""
+
+
+class ExecutorError(RuntimeError):
+    """The executor's fault, not the task's: workers died, or work cannot be sent to them."""
+
+
+Take = Callable[[Block, BlockResult | None], None]
+
+
+def work_off(
+    executor: int | Executor | None,
+    function: Callable[..., BlockResult],
+    arguments: Callable[[Block], tuple[Any, ...]],
+    blocks: Sequence[Block],
+    wanted: Callable[[Block], bool],
+    take: Take,
+) -> None:
+    """Call ``function`` for every block that is still wanted when its turn comes; ``take`` all results, None for the others.
+
+    Whatever ends this early, no block is started any more and results that are there are taken.
+    """
+    if executor is None:
+        for block in blocks:
+            take(block, function(*arguments(block)) if wanted(block) else None)
+    elif isinstance(executor, int) and not isinstance(executor, bool):
+        number = as_index("executor", executor, minimum=1)
+        pool = ProcessPoolExecutor(number, initializer=_prepare_worker)
+        _Crew(pool, number, lambda: pool.shutdown(wait=True, cancel_futures=True), take).work(
+            _interruptible, lambda block: (function, *arguments(block)), blocks, wanted
+        )
+    elif not isinstance(executor, int) and callable(getattr(executor, "submit", None)):
+        workers = getattr(executor, "_max_workers", None) or getattr(executor, "num_workers", None)
+        _Crew(executor, workers, None, take).work(function, arguments, blocks, wanted)
+    else:
+        raise TypeError(f"executor must be a number of processes or have a method submit, got {executor!r}")
+
+
+class _Crew:
+    """The futures of one sweep."""
+
+    def __init__(self, executor: Executor, workers: Any, stop: Callable[[], None] | None, take: Take) -> None:
+        self._executor, self._stop, self._take = executor, stop, take
+        self._window = 2 * workers + 2 if isinstance(workers, int) else _MANY
+        self._ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._pending: dict[Any, Block] = {}
+
+    def work(
+        self,
+        function: Callable[..., BlockResult],
+        arguments: Callable[[Block], tuple[Any, ...]],
+        blocks: Sequence[Block],
+        wanted: Callable[[Block], bool],
+    ) -> None:
+        left = iter(blocks)
+        try:
+            while True:
+                while len(self._pending) < self._window and (block := next(left, None)) is not None:
+                    if wanted(block):
+                        self._submit(block, function, arguments(block))
+                    else:
+                        self._take(block, None)
+                if not self._pending:
+                    break
+                future = self._ready.get()
+                self._take(self._pending.pop(future), _result(future))
+        except BaseException:
+            self._end()
+            raise
+        if self._stop is not None:
+            self._stop()
+
+    def _submit(self, block: Block, function: Callable[..., BlockResult], arguments: tuple[Any, ...]) -> None:
+        try:
+            future = self._executor.submit(function, *arguments)
+        except Exception as error:
+            raise _failure(error) from error
+        self._pending[future] = block
+        future.add_done_callback(self._ready.put)
+
+    def _end(self) -> None:
+        for future in list(self._pending):
+            future.cancel()
+        if self._stop is not None:
+            self._stop()  # which waits for what is being worked on
+        with suppress(queue.Empty):
+            while True:
+                future = self._ready.get_nowait()
+                with suppress(Exception, CancelledError, KeyboardInterrupt):
+                    self._take(self._pending.pop(future), future.result())
+
+
+def _result(future: Any) -> BlockResult:
+    try:
+        result: BlockResult = future.result()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise _failure(error) from error
+    return result
+
+
+def _failure(error: BaseException) -> ExecutorError:
+    """Say what is wrong with the workers; tasks that raise do not come here."""
+    words = f"{type(error).__name__}: {error}"
+    if "pickle" in words.lower():
+        return ExecutorError(
+            f"the task or its parameters cannot be sent to other processes, use a function of a module ({words})"
+        )
+    return ExecutorError(f"the executor failed, perhaps a worker was killed ({words})")
+
+
+def _prepare_worker() -> None:
+    """Ignore Ctrl-C while idle, and do not outlive the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        wait([parent.sentinel])  # type: ignore[union-attr]
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _interruptible(function: Callable[..., BlockResult], *arguments: Any) -> BlockResult:
+    """Let Ctrl-C end the task that is running, not the worker."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return function(*arguments)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
