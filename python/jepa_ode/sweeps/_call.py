@@ -25,10 +25,7 @@ def describe_call(
 
     How it is carried out, by what executor, in what blocks, is no part of it: the numbers do not depend on that.
     """
-    call = {
-        "task": f"{task.__module__}.{getattr(task, '__qualname__', task)}",
-        "jepa_ode": str(build_info()["version"]),
-    }
+    call = {"task": _name(task), "jepa_ode": str(build_info()["version"])}
     for axis in grid.axes:
         for k, name in enumerate(axis.names):
             call[f"grid: {name}"] = _axis(axis.dim, axis.labels[name], [row[k] for row in axis.values])
@@ -55,6 +52,14 @@ def source_of(task: Callable[..., Any]) -> str:
         return hashlib.sha256(inspect.getsource(task).encode()).hexdigest()[:16]
     except (OSError, TypeError):
         return ""
+
+
+def _name(task: Callable[..., Any]) -> str:
+    if hasattr(task, "__qualname__"):
+        return f"{task.__module__}.{task.__qualname__}"
+    return (
+        f"{type(task).__module__}.{type(task).__qualname__} ({_digest(task)})"  # a partial, or an object with __call__
+    )
 
 
 def short(value: Any) -> str:

@@ -138,7 +138,7 @@ def sweep(
 
     >>> found = jo.sweep({"depth": [0.5, 2]}, "critical_time", constants={"lam": [1.0], "rho": [0.5], "eps": 0.01})
     >>> found.status.values, found.message.item(0)
-    (array([2, 0], dtype=int8), 'ValueError: depth must be a number >= 1, got 0.5')
+    (array([2, 0], dtype=int8), 'ValueError: depth must be a real number >= 1, got 0.5')
     """
     require("xarray")
     require("threadpoolctl")
