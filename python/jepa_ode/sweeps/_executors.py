@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import queue
 import signal
 import threading
@@ -53,11 +54,14 @@ def work_off(
             take(block, function(*arguments(block)) if wanted(block) else None)
     elif isinstance(executor, int) and not isinstance(executor, bool):
         number = as_index("executor", executor, minimum=1)
+        _require_picklable(arguments, blocks)
         pool = ProcessPoolExecutor(number, initializer=_prepare_worker)
         _Crew(pool, number, lambda: pool.shutdown(wait=True, cancel_futures=True), take).work(
             _interruptible, lambda block: (function, *arguments(block)), blocks, wanted
         )
     elif not isinstance(executor, int) and callable(getattr(executor, "submit", None)):
+        if isinstance(executor, ProcessPoolExecutor):
+            _require_picklable(arguments, blocks)
         workers = getattr(executor, "_max_workers", None) or getattr(executor, "num_workers", None)
         _Crew(executor, workers, None, take).work(function, arguments, blocks, wanted)
     else:
@@ -130,12 +134,18 @@ def _result(future: Any) -> BlockResult:
 
 def _failure(error: BaseException) -> ExecutorError:
     """Say what is wrong with the workers; tasks that raise do not come here."""
-    words = f"{type(error).__name__}: {error}"
-    if "pickle" in words.lower():
-        return ExecutorError(
-            f"the task or its parameters cannot be sent to other processes, use a function of a module ({words})"
-        )
-    return ExecutorError(f"the executor failed, perhaps a worker was killed ({words})")
+    return ExecutorError(f"the executor failed, perhaps a worker was killed ({type(error).__name__}: {error})")
+
+
+def _require_picklable(arguments: Callable[[Block], tuple[Any, ...]], blocks: Sequence[Block]) -> None:
+    """Raise TypeError where work cannot be sent to processes: pools of Python 3.11 hang when they find out themselves."""
+    try:
+        for block in blocks[:1]:
+            pickle.dumps(arguments(block))
+    except Exception as error:
+        raise TypeError(
+            f"the task or its parameters cannot be sent to other processes; a task must be a function of a module ({error})"
+        ) from error
 
 
 def _prepare_worker() -> None:

@@ -116,7 +116,7 @@ def _as_field(name: str, entry: Any) -> tuple[tuple[str, ...], npt.NDArray[Any]]
         entry = entry[1]
     array = np.asarray(entry)
     if array.dtype.kind in "biu":
-        if array.dtype.kind != "b" and array.size and int(np.abs(array, dtype=np.float64).max()) > _LARGEST_EXACT:
+        if array.dtype.kind != "b" and array.size and max(int(array.max()), -int(array.min())) > _LARGEST_EXACT:
             raise ValueError(f"{name} holds whole numbers beyond 2^53, which are no longer exact as float64")
         array = array.astype(np.float64)
     elif array.dtype.kind == "U" or (array.dtype == object and all(isinstance(each, str) for each in array.flat)):

@@ -45,7 +45,7 @@ class Record(ABC):
         """Keep a block: its status last."""
         assert self.schema is not None
         for name, values in _arrays_of(self.schema, block, result):
-            self._arrays[name][block.region] = values
+            self._arrays[name][(*block.region, ...)] = values  # the dots: an array without dims is no element
 
     def status(self) -> npt.NDArray[np.int8]:
         """Return the status of every cell."""
@@ -129,5 +129,5 @@ def _arrays_of(schema: Schema, block: Block, result: BlockResult) -> list[tuple[
         values = np.full((size, *field.shape), "" if text else np.nan, dtype=kind)
         if mine is not None:
             values[mine.places] = mine.values[k]
-        arrays.append((field.name, values.reshape(*block.shape, *field.shape)))
+        arrays.append((field.name, values.reshape((*block.shape, *field.shape))))
     return [*arrays, ("message", message.reshape(block.shape)), ("status", status.reshape(block.shape))]
