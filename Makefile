@@ -68,7 +68,7 @@ test-python: $(TEST_ENVIRONMENT)  ## the Python tests and the examples of the do
 	pytest
 
 # `make test` runs the engine's own tests as baseline and the Python tests under the best instruction set. The experiments,
-# which test theory and not arithmetic, run there alone.
+# and sweeps, which test no arithmetic, run there alone.
 test-isas: $(TEST_ENVIRONMENT)  ## all tests under every other instruction set that this machine runs
 	@set -e; isas=$$(python -c 'from jepa_ode import build_info as f; i = f(); print(*[s for s in i["isas_compiled"] if s in i["isas_supported"]])'); \
 	best=$$(python -c 'from jepa_ode import build_info; print(build_info()["isa"])'); \
@@ -77,7 +77,7 @@ test-isas: $(TEST_ENVIRONMENT)  ## all tests under every other instruction set t
 	  if [ $$isa != baseline ]; then \
 	    cmake --preset dev -B build/dev-$$isa -DJEPA_ODE_ISAS=$$isa; cmake --build build/dev-$$isa -j $(JOBS); ctest --test-dir build/dev-$$isa --output-on-failure; \
 	  fi; \
-	  if [ $$isa != $$best ]; then JEPA_ODE_ISA=$$isa pytest --ignore-glob='*/test_experiments*'; fi; \
+	  if [ $$isa != $$best ]; then JEPA_ODE_ISA=$$isa pytest --ignore-glob='*/test_experiments*' --ignore-glob='*/test_*sweep*'; fi; \
 	done
 
 lint: $(TEST_ENVIRONMENT) $(STAMPS)/group-lint  ## format, style and types of Python and C++, freshness of the stub
@@ -104,7 +104,7 @@ $(BENCH_VENV)/stamp: $(SOURCES) $(STAMPS)/group-build
 	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
 	$(BENCH_VENV)/bin/python -m pip install --quiet "pip>=25.1"
 	$(BENCH_VENV)/bin/python -m pip install --quiet --force-reinstall --no-deps build/bench/wheel/*.whl
-	$(BENCH_VENV)/bin/python -m pip install --quiet "jepa-ode[plot,bench]"
+	$(BENCH_VENV)/bin/python -m pip install --quiet "jepa-ode[plot,bench,sweep]"
 	for peer in diffrax heyoka numbalsoda torch torchdiffeq; do $(BENCH_VENV)/bin/python -m pip install --quiet --group bench-$$peer || \
 	  echo "make: $$peer cannot be installed here; the tables will say so" >&2; done
 	touch $@

@@ -8,6 +8,7 @@ import inspect
 import json
 import pickle
 from collections.abc import Callable, Mapping
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def source_of(task: Callable[..., Any]) -> str:
     """Return a digest of the task's source; empty where it has none that can be found."""
     try:
         return hashlib.sha256(inspect.getsource(task).encode()).hexdigest()[:16]
-    except (OSError, TypeError):
+    except (OSError, TypeError, SyntaxError, TokenError):
         return ""
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -126,6 +128,12 @@ def _stacked(values: list[tuple[Any, ...]], k: int, dtype: str) -> npt.NDArray[A
 
 def _one_blas_thread() -> AbstractContextManager[Any]:
     """Keep NumPy's linear algebra to one thread: with more its last bits would depend on where a cell runs."""
-    from threadpoolctl import threadpool_limits
+    return _linear_algebra(len(sys.modules)).limit(limits=1)  # type: ignore[no-any-return]
 
-    return threadpool_limits(limits=1)  # type: ignore[no-any-return]
+
+@lru_cache(maxsize=1)
+def _linear_algebra(loaded: int) -> Any:  # noqa: ARG001
+    """Find the libraries that have threads, some milliseconds' work, anew when modules were loaded since."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

@@ -34,7 +34,7 @@ class ZarrRecord(Record):
     def __init__(self, path: Path, grid: Grid, attributes: Mapping[str, Any], block_shape: tuple[int, ...]) -> None:
         super().__init__(grid, attributes, block_shape)
         require("zarr")
-        self._path = path
+        self._path, self._source = path, ""
         if path.exists():
             self._open()
         elif not os.access(path.absolute().parent, os.W_OK):
@@ -48,14 +48,15 @@ class ZarrRecord(Record):
             raise ValueError(
                 f"store {self._path} is of another sweep: {'; '.join(differing)}. Name another store, or remove this one"
             )
-        self._arrays = group
+        self._source = group.attrs["sweep_source"]
+        self._arrays = dict(group.arrays())
         self.schema = _schema_from(json.loads(group.attrs["sweep_schema"]))
-        self.block_shape = tuple(group["status"].chunks)
+        self.block_shape = tuple(self._arrays["status"].chunks)
 
     @property
     def source_changed(self) -> bool:
         """Whether the task's source is not that of the store's beginning."""
-        return self.schema is not None and self._arrays.attrs["sweep_source"] != self.attributes["sweep_source"]
+        return self.schema is not None and self._source != self.attributes["sweep_source"]
 
     def begin(self, schema: Schema) -> None:
         """Make the store, in one piece: whoever is first to finish a block."""
