@@ -35,10 +35,9 @@ FOUND = jo.sweep({"depth": DEPTHS, "eps": STARTS}, result)
 
 
 def unfinished() -> Any:
-    """Return the sweep as if it were not through."""
+    """Return the sweep as if it had been killed before the status of its first cell was written."""
     data = FOUND.copy(deep=True)
     data.status[0, 0] = CellStatus.NOT_RUN
-    data.v[0, 0] = np.nan
     return data
 
 

@@ -144,9 +144,9 @@ def plot_sweep_lines(
     variable : str
         Of the dimensions of `x`, `hue` and `over`; of others choose a value first, ``data.sel(...)``.
     x : str, optional
-        A dimension, or a coordinate along one. By default the first that is left of the variable.
+        A dimension, or a coordinate along one. By default the first of the variable that has numbers, or else its first.
     hue : str, optional
-        Likewise; by default the next, if there is one.
+        Likewise; by default the first that is left, if there is one.
     over : str, optional
         A dimension, such as a seed: lines are medians over it, in bands from the 10th to the 90th percentile.
 
@@ -161,7 +161,9 @@ def plot_sweep_lines(
     """
     _require_variable(data, variable)
     free = _free(data, variable, x, hue, over)
-    x = x or (free.pop(0) if free else None)
+    if x is None and free:
+        x = min(free, key=lambda dim: as_sweep_axis("x", data, dim).scale == "category")
+        free.remove(x)
     hue = hue or (free.pop(0) if free else None)
     if x is None:
         raise ValueError(f"lines need a dimension, {variable} has {_dims(data, variable)}")
@@ -251,9 +253,11 @@ def _gathered(
     index = {columns.dim: columns.order} | ({rows.dim: rows.order} if rows is not None else {})
     shape = (1 if rows is None else rows.values.size, columns.values.size, -1)
     ordered = data[variable].isel(index).transpose(*dims)
+    cells = data["status"].isel(index, missing_dims="ignore").broadcast_like(ordered).transpose(*dims)
+    status = cells.values.reshape(shape)
     values = ordered.values.astype(np.float64).reshape(shape)
-    status = data["status"].isel(index, missing_dims="ignore").broadcast_like(ordered).transpose(*dims)
-    return _quantile(values, 0.5) if summarise else values, status.values.reshape(shape)
+    values[status == CellStatus.NOT_RUN] = np.nan  # a store may hold what a block that was not finished has left
+    return _quantile(values, 0.5) if summarise else values, status
 
 
 def _quantile(values: FloatArray, q: float) -> FloatArray:
