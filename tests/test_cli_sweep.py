@@ -184,7 +184,9 @@ class TestSweep:
 
     def test_ready_studies(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         assert run("sweep", "--list") == 0
-        assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["inversion", "targets"]
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[0] for line in lines[::2]] == ["inversion", "targets"]
+        assert [Path(line.strip()).name for line in lines[1::2]] == ["inversion.toml", "targets.toml"]
         asked: dict[str, Any] = {}
 
         def few(grid: Any, task: Any, **options: Any) -> Any:
@@ -198,7 +200,7 @@ class TestSweep:
         assert imread("inversion.png").shape[2] == 4
 
     def test_many_messages_are_counted(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run("sweep", write("cli_sweep_tasks:bad", "depth = { arange = [0, 7] }")) == 3
+        assert run("sweep", write("cli_sweep_tasks:bad", "depth = { arange = [0, 7] }"), "--figure", "f.png") == 3
         out, err = capsys.readouterr()
         assert out == "7 cells: 0 ok, 0 in numerical trouble, 7 failed\n"
         assert err.splitlines()[1:] == [

@@ -300,6 +300,8 @@ class TestLines:
         (np.linspace(0, 10, 5), "linear"),
         (np.linspace(1, 10, 10), "linear"),
         ([1, 2, 4], "linear"),
+        ([1, 4, 9, 16, 25], "linear"),
+        ([1, 3, 7, 13, 21], "log"),
         ([0.1, 1], "linear"),
         ([-1, 10, 100, 1000], "linear"),
         ([0.3, np.nan], "category"),

@@ -41,7 +41,7 @@ def add(commands: Any) -> None:
     )
     parser.set_defaults(run=_sweep, parser=parser)
     parser.add_argument("config", nargs="?", metavar="CONFIG", help="a TOML file, or the name of a ready study")
-    parser.add_argument("--list", action="store_true", help="show the ready studies and leave")
+    parser.add_argument("--list", action="store_true", help="show the ready studies and their files, and leave")
     parser.add_argument(
         "--store", type=Path, default=None, metavar="FOLDER", help="where to keep the results (default: as CONFIG says)"
     )
@@ -71,7 +71,7 @@ def add(commands: Any) -> None:
 def _sweep(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if options.list:
         for name, path in studies().items():
-            print(f"{name:16} {read_config(path).title}")
+            print(f"{name:16} {read_config(path).title}\n{'':16} {path}")
         return 0
     if options.config is None:
         parser.error("CONFIG is missing: a TOML file, or the name of a ready study (--list)")
@@ -97,9 +97,11 @@ def _sweep(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             )
     except SweepError as error:
         return fail(one_line(error))
-    if store.exists():
-        _relabel(store, data, attrs)
     failed = _summarise(data, store, quiet=options.quiet)
+    if not store.exists():  # there is none of results when there are no results
+        print("jepa-ode: warning: no cell has a result, and no store was made", file=sys.stderr)
+        return 3
+    _relabel(store, data, attrs)
     if options.figure is not None:
         draw(data, config.title, config.figure, options.figure)
         if not options.quiet:
@@ -178,8 +180,6 @@ def _summarise(data: xarray.Dataset, store: Path, *, quiet: bool) -> int:
             print(f"jepa-ode: warning: {cells} {words}: {reason}", file=sys.stderr)
         if len(reasons) > _MESSAGES:
             print(f"jepa-ode: warning: and {len(reasons) - _MESSAGES} other messages of cells {words}", file=sys.stderr)
-    if not store.exists():  # there is none of results when there are no results
-        print("jepa-ode: warning: no cell has a result, and no store was made", file=sys.stderr)
-    elif not quiet:
+    if store.exists() and not quiet:
         print(f"Store: {store}\nTo draw it: jepa-ode plot {shlex.quote(str(store))}")
     return failed
