@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from .._core import build_info
 from ..pairs import DataError
-from . import analyze, bench, info, reproduce
+from . import analyze, bench, info, plot, reproduce, sweep
 from .failure import fail, one_line
 
 __all__ = ["main", "parser"]
@@ -17,8 +17,8 @@ __all__ = ["main", "parser"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    0: done. 1: bad data or a missing extra, with one line on standard error. 2: wrong usage. 3: not every claim of an
-    experiment was seen to hold. 130: interrupted.
+    0: done. 1: bad data, a bad file or a missing extra, with one line on standard error. 2: wrong usage. 3: not every claim
+    of an experiment was seen to hold, or cells of a sweep failed. 130: interrupted.
     """
     options = parser().parse_args(arguments)
     try:
@@ -29,8 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fail(one_line(error))
     except MemoryError:
         return fail("not enough memory for these data; --features and --flow-features limit the work, not the data")
-    except KeyboardInterrupt:
-        print("jepa-ode: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"jepa-ode: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 130
 
 
@@ -44,6 +44,8 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(required=True, metavar="COMMAND", title="commands")
     analyze.add(commands)
     reproduce.add(commands)
+    sweep.add(commands)
+    plot.add(commands)
     bench.add(commands)
     info.add(commands)
     return whole

@@ -27,6 +27,7 @@ from .features import (
     plot_overlap_pairs,
     plot_spectrum,
 )
+from .sweeps import plot_sweep_lines, plot_sweep_map
 
 __all__ = [
     "OBJECTIVE_LABEL",
@@ -46,6 +47,8 @@ __all__ = [
     "plot_responses",
     "plot_solution",
     "plot_spectrum",
+    "plot_sweep_lines",
+    "plot_sweep_map",
     "plot_training",
     "rho_palette",
 ]

@@ -117,9 +117,10 @@ def open_sweep(store: str | os.PathLike[str]) -> xarray.Dataset:
     ValueError
         When it is not the store of a sweep.
     """
+    require("xarray")
+    require("zarr")
     import xarray
 
-    require("zarr")
     path = Path(store)
     schema = _schema_from(json.loads(_open_group(path, "r").attrs["sweep_schema"]))
     data = xarray.open_zarr(path, consolidated=False, chunks=None)
