@@ -225,7 +225,7 @@ class TestSweep:
         out, err = capsys.readouterr()
         assert out == ""
         assert err.startswith("jepa-ode: error: the executor failed, perhaps a worker was killed (BrokenProcessPool")
-        assert err.endswith("0 of 3 cells are done; they are in other.zarr, and the same call goes on from there\n")
+        assert err.endswith("none of 3 cells are done\n")
         assert err.count("\n") == 1
 
     @pytest.mark.parametrize(

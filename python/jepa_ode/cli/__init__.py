@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ImportError, ValueError, OSError) as error:
         return fail(one_line(error))
     except MemoryError:
-        return fail("not enough memory for these data; --features and --flow-features limit the work, not the data")
+        return fail("not enough memory")
     except KeyboardInterrupt as interrupt:
         print(f"jepa-ode: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 130

@@ -19,6 +19,7 @@ _EXTRAS = {
     "tqdm": "progress",
     "sklearn": "analyze",
     "xarray": "xarray",
+    "zarr": "sweep",
     "pandas": "xarray",
     "torch": "experiments",
 }

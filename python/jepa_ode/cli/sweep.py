@@ -101,7 +101,6 @@ def _sweep(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if not store.exists():  # there is none of results when there are no results
         print("jepa-ode: warning: no cell has a result, and no store was made", file=sys.stderr)
         return 3
-    _relabel(store, data, attrs)
     if options.figure is not None:
         draw(data, config.title, config.figure, options.figure)
         if not options.quiet:
@@ -157,14 +156,6 @@ def _plain_warnings() -> Iterator[None]:
 
         warnings.showwarning = show
         yield
-
-
-def _relabel(store: Path, data: xarray.Dataset, attrs: dict[str, str]) -> None:
-    """Give a store that was there before the title and the figure that the file has now."""
-    if any(data.attrs.get(name) != text for name, text in attrs.items()):
-        import zarr
-
-        zarr.open_group(store, mode="r+").attrs.update(attrs)
 
 
 def _summarise(data: xarray.Dataset, store: Path, *, quiet: bool) -> int:

@@ -111,7 +111,7 @@ def _feed(feed: Callable[[bytes], object], value: Any) -> None:
         feed(pickle.dumps(value, protocol=5))
 
 
-def provenance(call: Mapping[str, str], source: str, more: Mapping[str, Any]) -> dict[str, Any]:
+def provenance(call: Mapping[str, str], source: str) -> dict[str, Any]:
     """Return the attributes of a sweep's dataset: texts and numbers only, for any file format."""
     info = build_info()
     return {
@@ -122,5 +122,4 @@ def provenance(call: Mapping[str, str], source: str, more: Mapping[str, Any]) ->
         "sweep_call": json.dumps(call),
         "sweep_source": source,
         **({"rng": call["rng"]} if "rng" in call else {}),
-        **more,
     }

@@ -57,6 +57,10 @@ class Record(ABC):
         """Whether the block is there by now, perhaps from somebody else."""
         return self.schema is not None and bool((self._arrays["status"][block.region] != CellStatus.NOT_RUN).all())
 
+    def label(self, attributes: Mapping[str, Any]) -> None:
+        """Add attributes to the dataset."""
+        self.attributes |= attributes
+
     @property
     def source_changed(self) -> bool:
         """Whether results are there of a task with another source."""

@@ -53,6 +53,12 @@ class ZarrRecord(Record):
         self.schema = _schema_from(json.loads(group.attrs["sweep_schema"]))
         self.block_shape = tuple(self._arrays["status"].chunks)
 
+    def label(self, attributes: Mapping[str, Any]) -> None:
+        """Add attributes to the dataset, and change those that are there."""
+        super().label(attributes)
+        if self.schema is not None and attributes:
+            _open_group(self._path, "r+").attrs.update(attributes)
+
     @property
     def source_changed(self) -> bool:
         """Whether the task's source is not that of the store's beginning."""
@@ -108,7 +114,8 @@ def open_sweep(store: str | os.PathLike[str]) -> xarray.Dataset:
     Returns
     -------
     xarray.Dataset
-        As `jepa_ode.sweep` returns it; cells that were not run yet have the status ``CellStatus.NOT_RUN``.
+        As `jepa_ode.sweep` returns it; cells that were not run yet have the status ``CellStatus.NOT_RUN``, and what else
+        they have means nothing: a block is written value by value, its status last.
 
     Raises
     ------
@@ -129,9 +136,16 @@ def open_sweep(store: str | os.PathLike[str]) -> xarray.Dataset:
     for name in [*data.coords, *data.data_vars]:  # texts are Python's, as in a sweep without a store
         if data[name].dtype.kind == "T":
             data[name] = data[name].astype(object)
-    order = [field.name for field in schema.fields]
-    ordered: xarray.Dataset = data.set_coords(names)[[*order, "message", "status"]]
-    return ordered
+    # A folder knows no order of what is in it; that of the call is kept.
+    parameters = [part[6:] for part in json.loads(data.attrs["sweep_call"]) if part.startswith("grid: ")]
+    coordinates = [*parameters, *(dim for dim, _, _ in schema.coordinates)]
+    variables = [*(field.name for field in schema.fields), "message", "status"]
+    data = data.set_coords(names)
+    return xarray.Dataset(
+        {name: data[name].variable for name in variables},
+        {name: data[name].variable for name in coordinates},
+        data.attrs,
+    )
 
 
 def _open_group(path: Path, mode: Any) -> Any:

@@ -89,7 +89,7 @@ def sweep(
     retry_failed : bool, default False
         Run the cells again that failed in the store, and the others of their blocks with them.
     attrs : mapping of str to texts or numbers, optional
-        Attributes to add to the dataset.
+        Attributes to add to the dataset, a title say. They may be other ones when a store is gone on with.
     progress : bool or callable, default False
         True shows a bar that counts cells, their rate and the failures (needs tqdm); a callable is told the fraction done.
 
@@ -152,7 +152,7 @@ def sweep(
         threads = as_index("threads", 1 if threads is None else threads, minimum=1)
     entropy = _as_entropy(rng) if draws(function) and "rng" not in (*cells.names, *fixed) else None
     call = describe_call(function, cells, fixed, entropy)
-    attributes = provenance(call, source_of(function), attrs or {})
+    attributes = provenance(call, source_of(function))
     record: Record = MemoryRecord(cells, attributes, shape)
     if store is not None:
         record = ZarrRecord(Path(store), cells, attributes, shape)
@@ -162,6 +162,7 @@ def sweep(
                 "they are",
                 stacklevel=2,
             )
+    record.label(_as_attributes(attrs, attributes))
     blocks, status = cells.blocks(record.block_shape), record.status()
     missing = {CellStatus.NOT_RUN, CellStatus.FAILED} if retry else {CellStatus.NOT_RUN}
     todo = [block for block in blocks if np.isin(status[block.region], list(missing)).any()]
@@ -242,6 +243,8 @@ class _Results:
 
 def _how_far(record: Record, grid: Grid, store: Any) -> str:
     done = int(np.count_nonzero(record.status() != CellStatus.NOT_RUN))
+    if done == 0:
+        return f"none of {grid.size} cells are done"
     ending = (
         "without a store they are lost"
         if store is None
@@ -258,6 +261,16 @@ def _as_constants(constants: Any, grid: Grid) -> dict[str, Any]:
     if both := [name for name in constants if name in grid.names]:
         raise ValueError(f"{both[0]!r} is a name of the grid and of the constants")
     return dict(constants)
+
+
+def _as_attributes(attrs: Any, own: Mapping[str, Any]) -> dict[str, Any]:
+    if attrs is None:
+        return {}
+    if not isinstance(attrs, Mapping):
+        raise TypeError(f"attrs must map names to texts or numbers, got {attrs!r}")
+    if both := [name for name in attrs if name in own]:
+        raise ValueError(f"attrs: {both[0]!r} is a name of the sweep's own attributes")
+    return dict(attrs)
 
 
 def _as_entropy(rng: Any) -> int:
