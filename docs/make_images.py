@@ -1,17 +1,18 @@
-"""Draw the pictures of README.md and docs/guide.md from real runs: ``python docs/make_images.py``.
+"""Draw the pictures of README.md and the pages of docs from real runs: ``python docs/make_images.py``.
 
-Needs scikit-learn and matplotlib (``pip install jepa-ode[analyze]``).
+Needs scikit-learn, matplotlib and what sweeps need (``pip install jepa-ode[analyze,sweep]``).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from matplotlib.figure import Figure
 
 import jepa_ode as jo
-from jepa_ode import plot
+from jepa_ode import cli, plot
 
 FOLDER = Path(__file__).parent / "images"
 
@@ -56,6 +57,9 @@ def main() -> None:
     """Draw every picture."""
     FOLDER.mkdir(exist_ok=True)
     draw_overview().savefig(FOLDER / "overview.png", dpi=90)
+    with TemporaryDirectory() as stores:
+        for study in ("inversion", "targets"):
+            cli.main(["sweep", study, "--store", f"{stores}/{study}.zarr", "--figure", str(FOLDER / f"{study}.png")])
 
 
 if __name__ == "__main__":
