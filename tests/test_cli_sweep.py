@@ -328,6 +328,16 @@ class TestPlot:
         assert capsys.readouterr() == ("Figure: three.png\n", "")
         assert Path("three.png").is_file()
 
+    def test_lines_as_the_file_says(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        figure = CONFIG[CONFIG.index("[figure]") :]
+        lines = '[figure]\nvariable = "v"\nx = "eps"\nhue = "depth"\n'
+        Path("lines.toml").write_text(CONFIG.replace(figure, lines))
+        run("sweep", "lines.toml", "-q", "--store", "lines.zarr")
+        for more in ([], ["--title", "Another"]):
+            ax = drawn(monkeypatch, "lines.zarr", *more).axes[0]
+            assert len({line.get_linestyle() for line in ax.lines} - {"None"}) == 3
+            assert ax.get_xlabel() == r"start $\epsilon = w(0)$"
+
     def test_options_take_the_place_of_the_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run("sweep", "three.toml", "-q")
         ax = drawn(monkeypatch, "three.zarr", "--x", "depth", "--y", "eps", "--title", "Another", "-o", "a.pdf").axes[0]

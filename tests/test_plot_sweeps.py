@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyQuadMesh, QuadMesh
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, SymLogNorm
 from matplotlib.figure import Figure
 
 import jepa_ode as jo
@@ -154,6 +154,10 @@ class TestMap:
     def test_values_over_decades_have_a_logarithmic_scale(self) -> None:
         ax = finish(plot.plot_sweep_map(made([[1, 10], [100, 1e4]], {"a": [1, 2], "b": [1, 2]}), "v", axes()))
         assert isinstance(mesh_of(ax).norm, LogNorm)
+        ax = finish(plot.plot_sweep_map(made([[0, 10], [100, 1e5]], {"a": [1, 2], "b": [1, 2]}), "v", axes()))
+        norm = mesh_of(ax).norm
+        assert isinstance(norm, SymLogNorm)
+        assert (norm.vmin, norm.linthresh, norm.vmax) == (0.0, 10.0, 1e5)
 
     def test_median_over_a_dimension(self) -> None:
         values = np.array([[[1.0, 2.0, 9.0], [np.nan, 3.0, 5.0]], [[np.nan] * 3, [np.inf, np.inf, 1.0]]])
@@ -284,6 +288,10 @@ class TestLines:
         ax = finish(plot.plot_sweep_lines(made([1.0, 10, 100, 1e4], {"time": [1, 10, 100, 1000]}), "v", axes()))
         assert ax.get_legend() is None
         assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+        ax = finish(plot.plot_sweep_lines(made([1e4, 10, 0, 1.0], {"time": [1, 10, 100, 1000]}), "v", axes()))
+        assert ax.get_yscale() == "symlog"
+        assert ax.get_ylim()[0] == 0.0
+        assert ax.get_ylim()[1] >= 1e4
 
     def test_what_is_left_over_is_named(self) -> None:
         with pytest.raises(ValueError, match=r"^v depends on seed too \(3 values\)"):

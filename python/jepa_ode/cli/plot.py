@@ -86,7 +86,7 @@ def _wanted(figure: dict[str, Any], options: argparse.Namespace) -> dict[str, An
     """Return the figure of the file with options in its place: a parameter that they use has no other use."""
     given = {name: getattr(options, name) for name in FIGURE_TEXTS if getattr(options, name) is not None}
     select = dict(options.select)
-    used = {given.get(name) for name in _AXES} | set(select)
+    used = {given[name] for name in _AXES if name in given} | set(select)
     dropped = {name for name in _AXES if figure.get(name) in used}
     if dropped and not given.keys() & {"x", "y", "hue"}:
         dropped |= {"x", "y", "hue"}  # of what is left another figure is made

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib import colormaps
-from matplotlib.colors import Colormap, ListedColormap, LogNorm, Normalize
+from matplotlib.colors import Colormap, ListedColormap, LogNorm, Normalize, SymLogNorm
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.transforms import ScaledTranslation
@@ -173,8 +173,8 @@ def plot_sweep_lines(
     ax = as_axes(ax)
     across.set_up(ax, "x")
     finite = values[np.isfinite(values)]
-    if finite.size and finite.min() > 0 and finite.max() >= _DECADES * finite.min():
-        ax.set_yscale("log")
+    if (first := _first_of_decades(finite)) is not None:
+        ax.set_yscale(**({"value": "log"} if finite.min() > 0 else {"value": "symlog", "linthresh": first}))
     looks, bar = _looks(lines)
     middle, low, high = (_quantile(values, q) for q in (0.5, *_BAND))
     names = across.scale == "category"
@@ -196,6 +196,8 @@ def plot_sweep_lines(
     else:  # the whole of the sweep, with values or without
         ax.update_datalim([(place, 0.0) for place in across.values], updatey=False)
         ax.autoscale_view()
+    if ax.get_yscale() == "symlog":
+        ax.set_ylim(bottom=0.0)
     dress(ax, "", _median_of(data, variable, over))
     across.set_ticks(ax, "x")
     key = _notes(status, over)
@@ -284,7 +286,17 @@ def _colors(values: FloatArray) -> tuple[Colormap, Normalize, bool]:
     if -1 <= low < -0.01 and 0.01 < high <= 1:
         return colormaps["cividis"], Normalize(-1.0, 1.0), True  # blue, grey at 0, yellow; lightness rises throughout
     colormap = ListedColormap(colormaps["viridis"](np.linspace(0.95, 0.0, 256)), name="sweep")
-    return colormap, LogNorm(low, high) if 0 < low <= high / _DECADES else Normalize(low, high), False
+    first = _first_of_decades(values)
+    if first is None:
+        return colormap, Normalize(low, high), False
+    return colormap, LogNorm(low, high) if low > 0 else SymLogNorm(first, vmin=low, vmax=high), False
+
+
+def _first_of_decades(values: FloatArray) -> float | None:
+    """Return the least value above zero where there are none below and those above span decades."""
+    positive = values[values > 0]
+    wide = positive.size and values.min() >= 0 and positive.max() >= _DECADES * positive.min()
+    return float(positive.min()) if wide else None
 
 
 def _looks(lines: SweepAxis | None) -> tuple[list[dict[str, Any]], tuple[Colormap, Normalize] | None]:
