@@ -259,7 +259,9 @@ def test_unknown_names(wrong: str):
 def test_a_missing_package_is_named_before_anything_runs(monkeypatch: pytest.MonkeyPatch):
     needy = SimpleNamespace(ABOUT=About(1, "Needy", "It needs.", extra="experiments"))
     monkeypatch.setattr(catalogue, "find_spec", lambda name: None if name == "torch" else object())
-    with pytest.raises(ImportError, match=r'torch is missing: pip install "jepa-ode\[experiments\]"'):
+    with pytest.raises(
+        ImportError, match=r'torch is missing, which Needy needs: pip install "jepa-ode\[experiments\]", or'
+    ):
         catalogue.require_extras([needy])
 
 

@@ -20,13 +20,13 @@ def add(commands: Any) -> None:
         "reproduce",
         help="run the claims of the theory as experiments",
         description="Run experiments, one for each claim of the theory, and write for each its figure (.png), its data (.npz), "
-        "setting and verdicts (.json), and one page with all of them, gallery.html. A verdict is computed from the data. "
+        "setting and verdicts (.json), and one page with all of this run, gallery.html. A verdict is computed from the data. "
         "The exit code is 0 when every claim holds, 3 otherwise.",
     )
     parser.set_defaults(run=_reproduce, parser=parser)
     parser.add_argument("experiments", nargs="*", metavar="NAME", help="which (default: all)")
     parser.add_argument("--list", action="store_true", help="show the names and leave")
-    parser.add_argument("--fast", action="store_true", help="smaller versions: all in about two minutes")
+    parser.add_argument("--fast", action="store_true", help="smaller versions: all in about a minute")
     parser.add_argument(
         "-o",
         "--output",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Protocol, cast
@@ -36,9 +37,7 @@ def names() -> list[str]:
     >>> experiments.names()[:3]
     ['loss_curves', 'collapse', 'greedy_in_lambda']
     """
-    package = import_module(__package__)
-    found = [module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")]
-    return sorted(found, key=lambda name: find(name).ABOUT.number)
+    return sorted(_modules(), key=lambda name: find(name).ABOUT.number)
 
 
 def find(name: str) -> Experiment:
@@ -47,12 +46,17 @@ def find(name: str) -> Experiment:
     Raises
     ------
     ValueError
-        Where there is none, naming those that there are.
+        Where there is none, naming those that there are, and for a file that is no experiment.
     """
     module = str(name).replace("-", "_")
-    if module.startswith("_") or not module.isidentifier() or find_spec(f"{__package__}.{module}") is None:
-        raise ValueError(f"no experiment is called {name!r}; there are {', '.join(names())}")
-    return cast(Experiment, import_module(f"{__package__}.{module}"))
+    if module not in _modules():
+        near = get_close_matches(module, _modules(), n=1)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        raise ValueError(f"no experiment is called {name!r}{meant}; there are {', '.join(names())}")
+    found = import_module(f"{__package__}.{module}")
+    if not isinstance(getattr(found, "ABOUT", None), About) or not callable(getattr(found, "run", None)):
+        raise ValueError(f"{found.__file__} is no experiment: it needs ABOUT, an About, and a function run")
+    return cast(Experiment, found)
 
 
 def require_extras(experiments: list[Experiment]) -> None:
@@ -60,4 +64,13 @@ def require_extras(experiments: list[Experiment]) -> None:
     for extra in dict.fromkeys(["plot", *(each.ABOUT.extra for each in experiments if each.ABOUT.extra)]):
         missing = [module for module in _MODULES[extra] if find_spec(module) is None]
         if missing:
-            raise ImportError(f'{missing[0]} is missing: pip install "jepa-ode[{extra}]"')
+            needy = [each.ABOUT.title for each in experiments if each.ABOUT.extra == extra]
+            which = "all figures need" if extra == "plot" else f"{' and '.join(needy)} need{'s' * (len(needy) == 1)}"
+            raise ImportError(
+                f'{missing[0]} is missing, which {which}: pip install "jepa-ode[{extra}]", or name other experiments'
+            )
+
+
+def _modules() -> list[str]:
+    package = import_module(__package__)
+    return [module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")]

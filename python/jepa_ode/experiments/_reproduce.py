@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 
+from .._validate import as_index
 from ..report.markup import data_uri
 from ..report.numbers import plain, versions
 from ._catalogue import find, names, require_extras
@@ -73,7 +75,7 @@ def reproduce(
         Of everything random.
     out : path, optional
         Folder for, per experiment, ``NAME.png``, ``NAME.npz`` (its arrays) and ``NAME.json`` (setting, verdicts), and for
-        ``gallery.html``, one page with all of them. Files are written as soon as an experiment is over, so that nothing is
+        ``gallery.html``, one page with all of this run. Files are written as soon as an experiment is over, so that nothing is
         lost when a later one is interrupted. By default nothing is written.
     progress : callable, optional
         Told the name of an experiment and the part of it that is done.
@@ -99,11 +101,13 @@ def reproduce(
     >>> outcome.verdict
     'holds'
     """
+    as_index("seed", seed)
     chosen = [_name(each) for each in (names() if experiments is None else dict.fromkeys(experiments))]
     require_extras([find(name) for name in chosen])
     folder = None if out is None else Path(out)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()  # rather now than after the first experiment
     outcomes: list[Outcome] = []
     sources: dict[str, str] = {}
     for name in chosen:

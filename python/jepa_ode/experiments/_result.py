@@ -12,18 +12,24 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 import numpy as np
 
 from .._frozen import FrozenArrays
+from .._validate import as_index
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["About", "Progress", "Result", "Verdict", "silent"]
+__all__ = ["About", "Progress", "Result", "Verdict", "how_many", "silent"]
 
 Progress: TypeAlias = Callable[[float], object]  # told the part that is done
 
 
 def silent(part: float) -> None:
     """Say nothing of the progress."""
+
+
+def how_many(name: str, given: int | None, usual: int, least: int = 2) -> int:
+    """Return how many features or repetitions there are to be: the usual number unless another is given."""
+    return usual if given is None else as_index(name, given, minimum=least)
 
 
 @dataclass(frozen=True)
@@ -81,9 +87,10 @@ class Verdict:
 
     def __str__(self) -> str:
         word = "holds" if self.holds else "FAILS"
+        if math.isnan(self.value):
+            return f"{word}: {self.quantity}: not measured, should be {self.relation} {self.threshold:g}"
         relation = self.relation if self.holds else f"not {self.relation}"
-        value = "not measured" if math.isnan(self.value) else f"{self.value:.4g}"
-        return f"{word}: {self.quantity}: {value} {relation} {self.threshold:g}"
+        return f"{word}: {self.quantity}: {self.value:.4g} {relation} {self.threshold:g}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -120,7 +127,9 @@ class Result(FrozenArrays, ABC):
         Parameters
         ----------
         axes : array or sequence of matplotlib axes, optional
-            As many as ``layout`` has, row by row; by default those of a new figure.
+            As many as ``layout`` has, row by row; by default those of a new figure. Room for labels and colour bars is best
+            made by ``pyplot.subplots(*result.layout, figsize=result.size, layout="constrained")``. To draw one panel on
+            axes of your own take its data: they are the fields of the result.
 
         Returns
         -------
@@ -132,10 +141,9 @@ class Result(FrozenArrays, ABC):
             For another number of axes.
         """
         if axes is None:
-            try:
-                from matplotlib import pyplot
-            except ImportError as error:
-                raise ImportError('figures need matplotlib: pip install "jepa-ode[plot]"') from error
+            _require_matplotlib()
+            from matplotlib import pyplot
+
             axes = self._axes(pyplot.figure(figsize=self.size, layout="constrained"))
         given = np.atleast_1d(np.asarray(axes, dtype=object))
         rows, columns = self.layout
@@ -146,6 +154,7 @@ class Result(FrozenArrays, ABC):
 
     def figure(self) -> Figure:
         """Return the figure, unknown to pyplot: nothing has to close it."""
+        _require_matplotlib()
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=self.size, layout="constrained")
@@ -164,3 +173,10 @@ class Result(FrozenArrays, ABC):
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__}: the claim {'holds' if self.holds else 'does NOT hold'}"]
         return "\n  ".join([*lines, *map(str, self.verdicts())])
+
+
+def _require_matplotlib() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ImportError('figures need matplotlib: pip install "jepa-ode[plot]"') from error

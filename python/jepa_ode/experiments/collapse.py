@@ -16,7 +16,7 @@ from ..observables import representation_covariance
 from ..targets import MOVING_AVERAGE_LIMITS, collapse_bound, moving_average_delay
 from ..theory import critical_time, fixed_point
 from ._coupled import LAMBDA, coupled_data
-from ._result import About, Progress, Result, Verdict, silent
+from ._result import About, Progress, Result, Verdict, how_many, silent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,13 +66,13 @@ class Collapse(Result):
     def verdicts(self) -> Sequence[Verdict]:
         """What remains of the representation, and what a moving average costs."""
         lost = (self.variance[:, 0, -1] / self.variance[:, 0, 0]).max()
-        reached = (self.response[..., -1] / self.fixed_point).min(axis=(0, 2))
+        missed = np.abs(self.response[..., -1] / self.fixed_point - 1).max(axis=(0, 2))
         delay, off = np.median(self.delay, axis=1), abs(np.nanmedian(self.delay[-1] / self.limits[1]) - 1)
         return (
             Verdict("no stop-gradient: last variance over first, largest of all starts", lost, "<=", 0.01),
             Verdict("no stop-gradient: layers over a bound that tends to 0", self.over_bound.max(), "<=", 1.0),
-            Verdict("stop-gradient: least last response over its fixed point", reached[1], ">=", 0.5),
-            Verdict("moving averages: least last response over its fixed point", reached[2:].min(), ">=", 0.5),
+            Verdict("stop-gradient: largest distance of an end from its fixed point", missed[1], "<=", 0.1),
+            Verdict("averages: largest distance of an end from its fixed point", missed[2:].max(), "<=", 0.1),
             Verdict("moving averages: largest median delay, over the time constant", delay.max(), "<=", 10.0),
             Verdict("longest moving average: relative distance of the median delay from theory", off, "<=", 0.2),
         )
@@ -122,7 +122,7 @@ def run(
         Number of features, which is the width of the network, by default 24 (8 for the fast version).
     depth : int, default 2
     """
-    n = features or (8 if fast else 24)
+    n = how_many("features", features, 8 if fast else 24)
     rng = np.random.default_rng(seed)
     cov = coupled_data(n, RHO, TILT, rng)
     end = fixed_point(spec := cov.spectrum(), "jepa", depth=depth)

@@ -13,7 +13,7 @@ from .._validate import FloatArray
 from ..spectrum import Spectrum
 from ..theory import critical_time
 from ._learning_curves import OBJECTIVES, simulated_time, stratified
-from ._result import About, Progress, Result, Verdict, silent
+from ._result import About, Progress, Result, Verdict, how_many, silent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -140,7 +140,7 @@ def run(
     features : int, optional
         Number of values on a line, at least 8, by default 400 (100 for the fast version).
     """
-    n, rng, found = max(features or (100 if fast else 400), _POINTS), np.random.default_rng(seed), []
+    n, rng, found = max(how_many("features", features, 100 if fast else 400), _POINTS), np.random.default_rng(seed), []
     for p, panel in enumerate(PANELS):
         progress(p / len(PANELS))
         if p == _DEPTH:

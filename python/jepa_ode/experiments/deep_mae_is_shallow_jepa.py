@@ -14,7 +14,7 @@ from ..solve import solve
 from ..spectrum import Spectrum
 from ..theory import critical_time
 from ._learning_curves import lag, stratified
-from ._result import About, Progress, Result, Verdict, silent
+from ._result import About, Progress, Result, Verdict, how_many, silent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -134,7 +134,7 @@ def run(
     rho : (float, float), default (0.5, 0.9)
         Range of the regression coefficients.
     """
-    n = features or (20 if fast else 200)
+    n = how_many("features", features, 20 if fast else 200)
     rng = np.random.default_rng(seed)
     spec = Spectrum(np.exp(rng.uniform(np.log(0.5), np.log(2.0), n)), rho=stratified(rng, *rho, n))
     one = n // 2

@@ -12,7 +12,7 @@ from .._validate import FloatArray
 from ..learning import order_correlation
 from ..models import feature_trends
 from ..overlaps import overlap, representation_overlap
-from ._result import About, Progress, Result, Verdict, silent
+from ._result import About, Progress, Result, Verdict, how_many, silent
 from ._stopping import draw_by_clock, followed, stopped_networks, stops
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class EarlyStopping(Result):
         for k, (label, line) in enumerate((("JEPA", "-"), ("MAE", "--"))):
             color = OBJECTIVE_COLOR[label.lower()]
             axes[0].plot(feature, self.response[k], line, color=color, linewidth=2.0, label=f"{label}, stopped")
-            axes[0].plot(feature, self.fixed_point[k], ":", color=color, label=f"{label}, at the end")
+            axes[0].plot(feature, self.fixed_point[k], (":", "-.")[k], color=color, label=f"{label}, at the end")
         dress(axes[0], r"feature ($\lambda$ rises, $\rho$ falls)", "encoder response $w$")
         axes[1].plot(self.part, np.diagonal(self.pairs), color=INK, linewidth=2.2, label="representations")
         axes[1].plot(self.part, self.shared, "--", color="#5b3a8c", label="features learned by both")
@@ -102,8 +102,8 @@ class EarlyStopping(Result):
         for ax, what in zip(axes, after, strict=True):
             ax.set_title(f"each stopped after {what}")
             if ax is not axes[2]:
-                ax.set_ylim(0, 1.05)
-                add_legend(ax)
+                ax.set_ylim(0, 1.4 if ax is axes[1] else 1.05)  # room for the longest legend
+                add_legend(ax, "upper left" if ax is axes[1] else "best")
 
 
 def run(
@@ -130,7 +130,7 @@ def run(
         JEPA orders the features by rho if it is deep enough; at depth 2 by lambda, as MAE does, and the claim fails.
     eps : float, default 0.005
     """
-    n, width = features or (200 if fast else 1000), 24 if fast else 40
+    n, width = how_many("features", features, 200 if fast else 1000), 24 if fast else 40
     rng = np.random.default_rng(seed)
     spec = feature_trends(n, "opposite", lam=LAMBDA, rho=RHO)
     found = overlap(spec, depth=depth, eps=eps, k=stops(n, 60))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._learning_curves import LearningCurves, describe, learning_curves, stratified
-from ._result import About, Progress, Verdict, silent
+from ._result import About, Progress, Verdict, how_many, silent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +74,7 @@ def run(
     rho : (float, float), default (0.5, 0.95)
         Range of the regression coefficients.
     """
-    n = features or (10 if fast else 20)
+    n = how_many("features", features, 10 if fast else 20)
     values = stratified(np.random.default_rng(seed), *rho, n)
     setting = describe(n, depth, eps, seed, rho=f"{rho[0]:g} to {rho[1]:g}", **{"lambda": f"{lam:g} for all"})
     result = EqualLambda(setting, **learning_curves(np.full(n, lam), values, depth=depth, eps=eps))

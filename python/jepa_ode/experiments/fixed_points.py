@@ -12,7 +12,7 @@ from .._validate import FloatArray
 from ..solve import solve
 from ..spectrum import Spectrum
 from ..theory import critical_time, fixed_point
-from ._result import About, Progress, Result, Verdict, silent
+from ._result import About, Progress, Result, Verdict, how_many, silent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,7 +84,7 @@ def run(*, fast: bool = False, seed: int = 0, progress: Progress = silent, featu
     features : int, optional
         Number of features, by default 1,000 (100 for the fast version).
     """
-    n = features or (100 if fast else 1000)
+    n = how_many("features", features, 100 if fast else 1000)
     rho = np.linspace(0.6, 0.99, n)
     lam = np.exp(np.random.default_rng(seed).uniform(np.log(0.5), np.log(2.0), n))
     spec = Spectrum(lam, rho=rho)

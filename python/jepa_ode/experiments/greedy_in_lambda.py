@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._learning_curves import LearningCurves, describe, learning_curves, stratified
-from ._result import About, Progress, Verdict, silent
+from ._result import About, Progress, Verdict, how_many, silent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +68,7 @@ def run(
     lam : (float, float), default (0.2, 1.0)
         Range of the covariances.
     """
-    n = features or (10 if fast else 20)
+    n = how_many("features", features, 10 if fast else 20)
     values = stratified(np.random.default_rng(seed), *lam, n, log=True)
     setting = describe(
         n, depth, eps, seed, rho=f"{rho:g} for all", **{"lambda": f"{lam[0]:g} to {lam[1]:g}, logarithmic"}

@@ -22,7 +22,7 @@ from ..covariances import Covariances
 from ..objectives import JEPA, MAE, Objective
 from ._noisy_digits import DIGIT, noisy_digits
 from ._probe import Learner
-from ._result import About, Progress, Result, Verdict, silent
+from ._result import About, Progress, Result, Verdict, how_many, silent
 from ._threads import one_thread
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def run(
     """
     width, lr, batch, steps = (64, 0.2, 64, 500) if fast else (128, 0.1, 128, 3000)
     at = np.unique([0, *np.geomspace(10, steps, 6 if fast else 16).round().astype(int)])
-    starts = np.random.SeedSequence(seed).generate_state(seeds or (2 if fast else 5)).tolist()
+    starts = np.random.SeedSequence(seed).generate_state(how_many("seeds", seeds, 2 if fast else 5, 1)).tolist()
     found = np.empty((2, len(CASES), len(METHODS), len(starts), at.size))
     reference = np.empty((len(CASES), len(LEVELS) - 1, len(starts)))
     with one_thread():

@@ -14,7 +14,7 @@ from ..flow import gradient_flow
 from ..network import LinearNetwork
 from ..theory import critical_time, fixed_point
 from ._coupled import LAMBDA, coupled_data
-from ._result import About, Progress, Result, Verdict, silent
+from ._result import About, Progress, Result, Verdict, how_many, silent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -130,7 +130,7 @@ def run(
     tilt : float, default 0.3
         How far the patterns of the features are from orthogonal, see `StaticModel.tilted`.
     """
-    n = features or (12 if fast else 30)
+    n = how_many("features", features, 12 if fast else 30)
     rng = np.random.default_rng(seed)
     cov = coupled_data(n, RHO, tilt, rng)
     net = LinearNetwork.balanced(n, depth, eps, rng=rng)

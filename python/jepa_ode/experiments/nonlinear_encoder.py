@@ -12,7 +12,7 @@ from .._validate import FloatArray
 from ..learning import learning_times, order_correlation
 from ..models import feature_trends
 from ._mlp import learn
-from ._result import About, Progress, Result, Verdict, silent
+from ._result import About, Progress, Result, Verdict, how_many, silent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,10 +94,9 @@ class NonlinearEncoder(Result):
             (theory[:, k, j], OBJECTIVE_COLOR[name], ("^v", "os")[j][k], f"{OBJECTIVE_LABEL[name]}, {words[k]}")
             for (k, j), name in zip(np.ndindex(2, 2), 2 * OBJECTIVES, strict=True)
         ]
-        draw_strips(axes[4], NAMES, between, "rank correlation").set(title="JEPA's order and MAE's", ylim=(-1.05, 1.05))
-        draw_strips(axes[9], NAMES, against, "rank correlation").set(
-            title="each order and the theory's", ylim=(-1.05, 1.05)
-        )
+        shared = {"xlabel": "optimizer", "ylim": (-1.05, 1.05)}
+        draw_strips(axes[4], NAMES, between, "rank correlation").set(title="JEPA's order and MAE's", **shared)
+        draw_strips(axes[9], NAMES, against, "rank correlation").set(title="each order and the theory's", **shared)
 
 
 def run(
@@ -129,7 +128,8 @@ def run(
     lam, rho : (float, float)
         Ranges of the covariances and of the regression coefficients.
     """
-    n, repetitions, haste = features or (30 if fast else 100), seeds or (1 if fast else 3), 2 if fast else 1
+    n, repetitions = how_many("features", features, 30 if fast else 100), how_many("seeds", seeds, 1 if fast else 3, 1)
+    haste = 2 if fast else 1
     specs = [feature_trends(n, trend, lam=lam, rho=rho) for trend in TRENDS]
     cases = (len(VARIANTS), len(TRENDS), len(OBJECTIVES))
     step, response = np.empty((len(VARIANTS), len(OBJECTIVES), SNAPSHOTS)), np.empty((*cases, n, SNAPSHOTS))

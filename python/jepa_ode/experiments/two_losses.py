@@ -16,7 +16,7 @@ from ..spectrum import Spectrum
 from ..theory import critical_time, fixed_point
 from ..training import Training, train
 from ._learning_curves import stratified
-from ._result import About, Progress, Result, Verdict, silent
+from ._result import About, Progress, Result, Verdict, how_many, silent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,12 +60,12 @@ class TwoLosses(Result):
         (own, _, reached), (_, absolute, _) = self.order
         return (
             Verdict("largest relative distance of JEPA's end from rho^L", jepa, "<=", 0.01),
-            Verdict("the same of MAE's from rho^(L/(L+1)), sqrt(rho) at depth 1", mae, "<=", 0.01),
+            Verdict("largest relative distance of MAE's end from rho^(L/(L+1)), sqrt(rho) at depth 1", mae, "<=", 0.01),
             Verdict("median relative distance of MAE's end from rho, depth 1", off, ">=", 0.1),
             Verdict("JEPA's order by half the fixed point, stopped early", own[EARLY], ">=", 0.9),
             Verdict("JEPA's order by half the value reached, stopped early", reached[EARLY], "<=", 0.0),
-            Verdict("the same, not stopped", reached[-1], ">=", 0.9),
-            Verdict("MAE's order by a response, the same for all, not stopped", absolute[-1], "<=", -0.9),
+            Verdict("JEPA's order by half the value reached, not stopped", reached[-1], ">=", 0.9),
+            Verdict("MAE's order by a response of 0.2 for all, not stopped", absolute[-1], "<=", -0.9),
         )
 
     def _draw(self, axes: Sequence[Axes]) -> None:
@@ -114,7 +114,7 @@ def run(*, fast: bool = False, seed: int = 0, progress: Progress = silent, featu
     features : int, optional
         By default 24 (12 for the fast version); networks of this width are trained: a hundred take minutes.
     """
-    n = features or (12 if fast else 24)
+    n = how_many("features", features, 12 if fast else 24)
     rng = np.random.default_rng(seed)
     rho = stratified(rng, 0.5, 0.95, n)
     frame = random_orthonormal(n, n, rng)
