@@ -338,6 +338,16 @@ class TestPlot:
             assert len({line.get_linestyle() for line in ax.lines} - {"None"}) == 3
             assert ax.get_xlabel() == r"start $\epsilon = w(0)$"
 
+    def test_a_dimension_of_one_value_needs_no_choice(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Path("one.toml").write_text(CONFIG.replace("depth = [1, 2, 3]", "depth = [1, 2, 3]\nseed = [7]"))
+        run("sweep", "one.toml", "-q", "--store", "one.zarr")
+        assert drawn(monkeypatch, "one.zarr").axes[0].get_ylabel() == "layers"
+
+    def test_select_names_the_nearest(self, capsys: pytest.CaptureFixture[str]) -> None:
+        run("sweep", "three.toml", "-q")
+        assert run("plot", "three.zarr", "--select", "eps=0.002") == 1
+        assert "choose one of 0.001, 0.01, 0.1 (the nearest is 0.001)" in capsys.readouterr().err
+
     def test_options_take_the_place_of_the_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run("sweep", "three.toml", "-q")
         ax = drawn(monkeypatch, "three.zarr", "--x", "depth", "--y", "eps", "--title", "Another", "-o", "a.pdf").axes[0]

@@ -166,8 +166,33 @@ class TestMap:
         data = made(values, {"a": [1, 2], "b": [1, 2], "seed": [0, 1, 2]}, status)
         ax = finish(plot.plot_sweep_map(data, "v", axes(), over="seed"))
         np.testing.assert_array_equal(np.ma.filled(mesh_of(ax).get_array(), -1), [[2, 4], [-1, -1]])
-        assert key_of(ax) == ["failed (1 cell)", "without a finite value (1 cell)"]
+        assert key_of(ax) == [
+            "failed (1 cell)",
+            "without a finite value (1 cell)",
+            "1 cell without some of the values over seed",
+        ]
         assert ax.figure.axes[1].get_ylabel() == "v\nmedian over seed"
+
+    def test_one_value_everywhere(self) -> None:
+        for value, limits in ((0.0, (0.0, 1.0)), (2.0, (0.0, 2.0)), (-3.0, (-3.0, 1.0))):
+            ax = finish(plot.plot_sweep_map(made(np.full((2, 2), value), {"a": [1, 2], "b": [1, 2]}), "v", axes()))
+            norm = mesh_of(ax).norm
+            assert (norm.vmin, norm.vmax) == limits
+
+    def test_medians_of_fewer_values_are_said(self) -> None:
+        status = np.zeros((2, 2, 3))
+        status[0, 0, :2] = CellStatus.NOT_RUN
+        data = made(np.ones((2, 2, 3)), {"a": [1, 2], "b": [1, 2], "seed": [0, 1, 2]}, status)
+        ax = finish(plot.plot_sweep_map(data, "v", axes(), over="seed"))
+        assert key_of(ax) == ["1 cell without some of the values over seed"]
+
+    def test_labels_of_ready_tasks_are_theirs(self) -> None:
+        data = made([[1.0, 2], [3, 4]], {"depth": [1, 2], "b": [1, 2]}).rename(v="learned")
+        ready = "share of the features that is learned"
+        for task, label in (("mine.count", "learned"), ("jepa_ode.sweeps.tasks.selection", ready)):
+            ax = finish(plot.plot_sweep_map(data.assign_attrs(task=task), "learned", axes()))
+            assert ax.figure.axes[1].get_ylabel() == label
+            assert ax.get_ylabel() == "depth $L$"
 
     def test_categories(self) -> None:
         names = ["linear", "a long name of something", "another long name of something"]
@@ -258,7 +283,7 @@ class TestLines:
         (band,) = ax.collections
         ends = band.get_paths()[0].vertices[:, 1]
         np.testing.assert_allclose([ends.min(), ends.max()], np.quantile(values[0], [0.1, 0.9]))
-        assert key_of(ax) == ["10th to 90th percentile of 11 values of seed"]
+        assert key_of(ax) == ["10th to 90th percentile over seed, of up to 11 values"]
         assert ax.get_ylabel() == "v\nmedian over seed"
 
     def test_categories_stand_beside_each_other(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -118,6 +119,20 @@ def test_a_grid_without_axes_is_one_cell() -> None:
         ({("a",): [(1,)]}, {}, "tuples of two or more"),
         ({("a", "b"): [(1, 2), 3]}, {}, "must be tuples of 2, got 3"),
         ({("a", "b"): [(1, 2)], "b": [1]}, {}, "'b' twice"),
+        ({("a", "b"): [(1, 2)], "a_b": [1]}, {}, "a parameter 'a_b' and another axis"),
+        ({"status": [1]}, {}, "'status' is what the sweep calls something of its own"),
+        ({("a", "message"): [(1, 2)]}, {}, "'message' is what the sweep calls"),
+        (
+            {"a": [1]},
+            {"task": sweep_tasks.sums},
+            r"task sums\(a: .* cannot be called so: missing a required argument: 'b'",
+        ),
+        (
+            {"a": [1], "d": [1]},
+            {"task": sweep_tasks.sums, "constants": {"b": 1}},
+            "got an unexpected keyword argument 'd'",
+        ),
+        ({"depth": [1]}, {"task": "critical_time"}, "task critical_time.* missing a required argument: 'eps'"),
         ({"a": [1]}, {"constants": {"a": 2}}, "'a' is a name of the grid and of the constants"),
         ({"a": [1]}, {"constants": [1]}, "constants must map names"),
         ({"a": [1]}, {"task": "solver"}, "task must be one of 'critical_time'"),
@@ -193,7 +208,8 @@ def test_results_that_cannot_be_kept_are_failures() -> None:
     data = jo.sweep({"a": [0, 1]}, huge)
     assert data.status.values.tolist() == [OK, FAILED]
     assert "beyond 2^53" in data.message.item(1)
-    data = jo.sweep({"a": [0]}, unknown)
+    with pytest.warns(UserWarning, match="all 1 cells failed, the first with TypeError: value must hold"):
+        data = jo.sweep({"a": [0]}, unknown)
     assert data.message.item(0) == "TypeError: value must hold numbers or texts, got object"
     with pytest.raises(ValueError, match="'a', which is a name of the grid"):
         jo.sweep({"a": [0]}, lambda a: {"a": a})
@@ -201,6 +217,28 @@ def test_results_that_cannot_be_kept_are_failures() -> None:
         jo.sweep({"a": [0]}, lambda a: {"status": a})
 
 
+def unequal(a: int) -> Any:
+    return {"v": ("k", np.zeros(3)), "u": ("k", np.zeros(3 + a))}
+
+
+def leaving(a: int) -> float:
+    if a == 1:
+        sys.exit(3)
+    return 1.0
+
+
+def test_dims_have_one_length_and_no_cell_ends_the_process() -> None:
+    data = jo.sweep({"a": [0, 1]}, unequal)
+    assert data.status.values.tolist() == [OK, FAILED]
+    assert data.message.item(1) == "ValueError: u has 4 values along k, of which there are 3"
+    data = jo.sweep({"a": [0, 1]}, leaving)
+    assert data.status.values.tolist() == [OK, FAILED]
+    assert data.message.item(1) == "SystemExit: 3"
+    with pytest.warns(UserWarning, match=r"v has a dim twice"):
+        jo.sweep({"a": [0]}, lambda a: {"v": (("k", "k"), np.zeros((2, 2)) + a)})
+
+
+@pytest.mark.filterwarnings("ignore:all .* cells failed")
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=12), st.integers(1, 5))
 def test_the_first_result_decides_the_form(lengths: list[int], chunk: int) -> None:
     first = next((length for length in lengths if length), 0)
@@ -506,7 +544,8 @@ def test_failed_cells_are_run_again_when_asked(tmp_path: Path) -> None:
 
 
 def test_a_sweep_of_failures_leaves_no_store(tmp_path: Path) -> None:
-    data = jo.sweep({"a": [1, 4]}, sweep_tasks.picky, store=tmp_path / "s")
+    with pytest.warns(UserWarning, match="all 2 cells failed"):
+        data = jo.sweep({"a": [1, 4]}, sweep_tasks.picky, store=tmp_path / "s")
     assert data.status.values.tolist() == [FAILED, FAILED]
     assert list(tmp_path.iterdir()) == []
 
@@ -542,6 +581,17 @@ def test_an_unfinished_store_can_be_looked_at(tmp_path: Path) -> None:
         assert data.status.values.tolist() == [OK] * 3 + [NOT_RUN] * 3
         assert np.isnan(data.value.values[3:]).all()
         assert data.a.values.tolist() == list(range(6))
+
+
+def test_constants_are_in_the_attributes() -> None:
+    constants = {"a": 2, "b": np.array([1.5, 2.5]), "c": jo.MAE(), "d": "text", "e": (1, None), "f": np.zeros(2000)}
+    data = jo.sweep({"x": [0]}, anything, constants=constants)
+    expected = {"a": 2, "b": [1.5, 2.5], "c": "MAE(weight_decay=0.0)", "d": "text", "e": [1, None]}
+    assert json.loads(data.attrs["constants"]) == expected | {"f": "float64 array of shape (2000,)"}
+
+
+def anything(**parameters: Any) -> float:
+    return float(len(parameters))
 
 
 def test_attributes_can_be_added(tmp_path: Path) -> None:
@@ -769,8 +819,10 @@ def test_networks() -> None:
     ],
 )
 def test_bad_parameters_of_ready_tasks(parameters: dict[str, Any], message: str) -> None:
-    data = jo.sweep({}, "solve", constants={"t": [1.0], **START, **parameters})
+    with pytest.warns(UserWarning, match="all 1 cells failed"):
+        data = jo.sweep({}, "solve", constants={"t": [1.0], **START, **parameters})
     assert data.status.item() == FAILED
     assert message in data.message.item()
     network = {name: value for name, value in parameters.items() if name != "spec" or "objective" not in parameters}
-    assert jo.sweep({}, "gradient_flow", constants={"t": [1.0], **START, **network}).status.item() == FAILED
+    with pytest.warns(UserWarning, match="all 1 cells failed"):
+        jo.sweep({}, "gradient_flow", constants={"t": [1.0], **START, **network})

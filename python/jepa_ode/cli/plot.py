@@ -123,6 +123,9 @@ def draw(data: xarray.Dataset, title: str, figure: Mapping[str, Any], path: Path
         data[name].attrs["long_name"] = label
     variable = figure.get("variable") or _first_variable(data)
     axes = {name: figure[name] for name in _AXES if name in figure}
+    if variable in data.data_vars:  # a dimension of one value needs no choice
+        single = {dim: 0 for dim in data[variable].dims if data.sizes[dim] == 1 and dim not in axes.values()}
+        data = data.isel(single)
     drawn = Figure(figsize=(7.2, 4.8), layout="constrained")
     ax = drawn.add_subplot()
     if _is_map(data, variable, axes):
@@ -145,11 +148,20 @@ def _selected(data: xarray.Dataset, select: Mapping[str, Any]) -> tuple[xarray.D
         if len(places) != 1:
             known = ", ".join(map(str, values.tolist())) if values.size <= 12 else f"{values[0]}, ..., {values[-1]}"
             how_many = "is no value" if not places else f"is {len(places)} values"
-            raise ValueError(f"--select: {name}={wanted} {how_many} of {name}, choose one of {known}")
+            raise ValueError(
+                f"--select: {name}={wanted} {how_many} of {name}, choose one of {known}{_nearest(values, wanted)}"
+            )
         dim = data[name].dims[0] if name in data.coords else name
         data = data.isel({dim: places[0]})
         chosen.append(f"{name} = {wanted}")
     return data, chosen
+
+
+def _nearest(values: Any, wanted: Any) -> str:
+    try:
+        return f" (the nearest is {values[np.argmin(np.abs(values - float(wanted)))]:.12g})"
+    except (TypeError, ValueError):
+        return ""
 
 
 def _is(value: Any, wanted: Any) -> bool:

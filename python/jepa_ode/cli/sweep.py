@@ -146,6 +146,7 @@ def _plain_warnings() -> Iterator[None]:
     """Show what the sweep warns of as a line of this command."""
     with warnings.catch_warnings():
         warnings.filterwarnings("always", message=".* is not the function it was")
+        warnings.filterwarnings("ignore", message="all .* cells failed")  # the summary says so
         shown = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *more: Any, **named: Any) -> None:

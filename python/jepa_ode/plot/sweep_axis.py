@@ -18,26 +18,28 @@ if TYPE_CHECKING:
 
 __all__ = ["SweepAxis", "as_sweep_axis", "label_of"]
 
-# Parameters and results of the ready tasks; a variable's own long_name and units come first.
-_LABELS = {
-    "critical_time": "critical time (gradient-flow units)",
+# A variable's own long_name and units come before these.
+_PARAMETERS = {
     "depth": "depth $L$",
     "ema": r"time constant of the target (flow time)",
     "eps": r"start $\epsilon = w(0)$",
-    "feature": "feature (its index)",
     "lam": rf"covariance {LAMBDA_LABEL}",
+    "lr": "learning rate",
+    "rho": rf"regression coefficient {RHO_LABEL}",
+    "t_end": "end of the run (flow time)",
+    "weight_decay": r"weight decay $\eta$ (1 / flow time)",
+}
+_RESULTS = {  # of the ready tasks
+    "critical_time": "critical time (gradient-flow units)",
+    "feature": "feature (its index)",
     "learned": "share of the features that is learned",
     "learned_jepa": "features that JEPA learns",
     "learned_mae": "features that MAE learns",
-    "lr": "learning rate",
     "order_correlation": "rank correlation of the orders of JEPA and MAE",
     "response": "encoder response",
-    "rho": rf"regression coefficient {RHO_LABEL}",
-    "t_end": "end of the run (flow time)",
     "time": TIME_LABEL,
     "w": "encoder response $w$",
     "weakest": rf"lowest {RHO_LABEL} that is learned",
-    "weight_decay": r"weight decay $\eta$ (1 / flow time)",
 }
 _FEW = 8  # values that have a tick each
 _WIDE = 14  # characters of labels that stand beside each other; longer ones are turned
@@ -139,7 +141,10 @@ def as_sweep_axis(argument: str, data: xarray.Dataset, name: str) -> SweepAxis:
 def label_of(data: xarray.Dataset, name: str) -> str:
     """Return what to write of a variable: its ``long_name`` and ``units`` where it has them."""
     attrs = data[name].attrs if name in data.variables else {}
-    label = str(attrs.get("long_name") or _LABELS.get(name) or name.replace("_", " "))
+    known = _PARAMETERS
+    if str(data.attrs.get("task")).startswith("jepa_ode.sweeps.tasks."):
+        known = _PARAMETERS | _RESULTS
+    label = str(attrs.get("long_name") or known.get(name) or name.replace("_", " "))
     return f"{label} ({attrs['units']})" if "units" in attrs else label
 
 

@@ -107,6 +107,9 @@ def plot_sweep_map(
     if diverging and min(values.shape) > 1 and "category" not in (across.scale, up.scale):
         ax.contour(across.values, up.values, np.ma.masked_where(~finite, values), levels=[0.0], colors="black")
         key.append(Line2D([], [], color="black", label="zero"))
+    partly = finite & (status >= CellStatus.FAILED).any(axis=-1)
+    if partly.any():
+        key.append(Line2D([], [], linestyle="", label=f"{_cells(partly)} without some of the values over {over}"))
     troubled = finite & (status == CellStatus.TROUBLE).any(axis=-1)
     if troubled.any():
         rows, columns = np.nonzero(troubled)
@@ -287,6 +290,8 @@ def _colors(values: FloatArray) -> tuple[Colormap, Normalize, bool]:
         return colormaps["cividis"], Normalize(-1.0, 1.0), True  # blue, grey at 0, yellow; lightness rises throughout
     colormap = ListedColormap(colormaps["viridis"](np.linspace(0.95, 0.0, 256)), name="sweep")
     first = _first_of_decades(values)
+    if low == high:  # one colour; the bar must not promise what cannot be
+        low, high = min(low, 0.0), max(high, 0.0) or 1.0
     if first is None:
         return colormap, Normalize(low, high), False
     return colormap, LogNorm(low, high) if low > 0 else SymLogNorm(first, vmin=low, vmax=high), False
@@ -339,7 +344,9 @@ def _notes(status: npt.NDArray[np.int8], over: str | None) -> list[Patch | Line2
     key: list[Patch | Line2D] = []
     if over is not None:
         count = status.shape[-1]
-        key.append(Patch(facecolor=FAINT, alpha=0.4, label=f"10th to 90th percentile of {count} values of {over}"))
+        key.append(
+            Patch(facecolor=FAINT, alpha=0.4, label=f"10th to 90th percentile over {over}, of up to {count} values")
+        )
     for code in (CellStatus.FAILED, CellStatus.NOT_RUN):
         if (cells := status == code).any():
             words = f"{_cells(cells)} {_WITHOUT[code][1]}"

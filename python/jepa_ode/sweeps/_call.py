@@ -16,6 +16,8 @@ import numpy as np
 from .._core import build_info
 from ._grid import Grid
 
+_LONGEST = 1000  # arrays up to here are kept in the attributes of a dataset
+
 __all__ = ["describe_call", "differences", "provenance", "source_of"]
 
 
@@ -111,15 +113,24 @@ def _feed(feed: Callable[[bytes], object], value: Any) -> None:
         feed(pickle.dumps(value, protocol=5))
 
 
-def provenance(call: Mapping[str, str], source: str) -> dict[str, Any]:
+def provenance(call: Mapping[str, str], source: str, constants: Mapping[str, Any]) -> dict[str, Any]:
     """Return the attributes of a sweep's dataset: texts and numbers only, for any file format."""
     info = build_info()
     return {
         "task": call["task"],
-        "constants": json.dumps({name[11:]: text for name, text in call.items() if name.startswith("constants: ")}),
+        "constants": json.dumps({name: _plain(value) for name, value in constants.items()}),
         "jepa_ode_version": str(info["version"]),
         "jepa_ode_build": f"{info['isa']}, {info['compiler']}, Eigen {info['eigen']}",
         "sweep_call": json.dumps(call),
         "sweep_source": source,
         **({"rng": call["rng"]} if "rng" in call else {}),
     }
+
+
+def _plain(value: Any) -> Any:
+    """Return numbers, texts and short lists of them as JSON knows them, all else in words."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist() if value.size <= _LONGEST and value.dtype.kind in "biufU" else short(value)
+    if isinstance(value, list | tuple) and len(value) <= _LONGEST:
+        return [_plain(each) for each in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else short(value)

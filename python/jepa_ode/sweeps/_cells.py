@@ -105,7 +105,7 @@ def run_block(
                 elif getattr(result, "success", True) is False:
                     code, messages[place] = 1, str(getattr(result, "message", "the result says that it failed"))
                 found, values = as_outputs(result)
-            except Exception as error:  # whatever a task raises is that cell's failure
+            except (Exception, SystemExit) as error:  # whatever a task raises is that cell's failure
                 code, messages[place] = 2, " ".join(f"{type(error).__name__}: {error}".split())
                 if raising:
                     status.append(code)

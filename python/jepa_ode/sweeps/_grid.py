@@ -12,9 +12,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Axis", "Block", "Grid", "GridLike"]
+__all__ = ["RESERVED", "Axis", "Block", "Grid", "GridLike"]
 
 GridLike: TypeAlias = Mapping[str | tuple[str, ...], Any]
+RESERVED = ("message", "status")  # variables that every sweep has
 _BLOCKS = 256  # a grid is split into about so many blocks, ...
 _LARGEST = 1000  # ... but none has more cells than this
 
@@ -66,11 +67,15 @@ class Grid:
         for name in self.names:
             if self.names.count(name) > 1:
                 raise ValueError(f"grid has {name!r} twice")
+            if name in RESERVED:
+                raise ValueError(
+                    f"grid: {name!r} is what the sweep calls something of its own; call the parameter otherwise"
+                )
         self.dims = tuple(axis.dim for axis in self.axes)
         self.shape = tuple(len(axis.values) for axis in self.axes)
         self.size = math.prod(self.shape)
         for dim in self.dims:
-            if dim in self.names and (dim,) not in [axis.names for axis in self.axes]:
+            if self.dims.count(dim) > 1 or (dim in self.names and (dim,) not in [axis.names for axis in self.axes]):
                 raise ValueError(f"grid has a parameter {dim!r} and another axis that would have this name")
 
     @cached_property

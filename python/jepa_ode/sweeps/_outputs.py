@@ -93,6 +93,11 @@ def as_outputs(result: Any) -> tuple[Schema, tuple[Any, ...]]:
         text = array.dtype.kind in "UO"
         fields.append(Field(name, dims, array.shape, "text" if text else array.dtype.str))
         values.append(array)
+    lengths: dict[str, int] = {dim: len(np.frombuffer(content, dtype)) for dim, dtype, content in coordinates}
+    for field in fields:
+        for dim, length in zip(field.dims, field.shape, strict=True):
+            if lengths.setdefault(dim, length) != length:
+                raise ValueError(f"{field.name} has {length} values along {dim}, of which there are {lengths[dim]}")
     return Schema(tuple(fields), tuple(coordinates)), tuple(values)
 
 
@@ -129,6 +134,8 @@ def _as_field(name: str, entry: Any) -> tuple[tuple[str, ...], npt.NDArray[Any]]
         array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if dims is None:
         dims = tuple(f"{name}_{axis}" for axis in range(array.ndim))
+    if len(set(dims)) < len(dims):
+        raise ValueError(f"{name} has a dim twice: {dims}")
     if len(dims) != array.ndim:
         raise ValueError(f"{name} has {len(dims)} dims {dims} for an array of shape {array.shape}")
     return dims, array

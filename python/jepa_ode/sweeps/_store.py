@@ -109,7 +109,8 @@ def open_sweep(store: str | os.PathLike[str]) -> xarray.Dataset:
     Parameters
     ----------
     store : path
-        The ``store=`` of `jepa_ode.sweep`. It is a Zarr group that ``xarray.open_zarr`` opens as well.
+        The ``store=`` of `jepa_ode.sweep`. It is a Zarr group that ``xarray.open_zarr(store, consolidated=False)`` opens as
+        well.
 
     Returns
     -------
@@ -157,7 +158,7 @@ def _open_group(path: Path, mode: Any) -> Any:
         group = zarr.open_group(path, mode=mode)
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} is not the store of a sweep") from error
-    if "sweep_call" not in group.attrs:
+    if not {"sweep_call", "sweep_schema", "sweep_source"} <= group.attrs.keys():
         raise ValueError(f"{path} is not the store of a sweep")
     return group
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from . import tasks
 from ._call import describe_call, provenance, source_of
 from ._cells import BlockResult, CellStatus, draws, run_block
 from ._executors import Executor, ExecutorError, work_off
-from ._grid import Block, Grid, GridLike
+from ._grid import RESERVED, Block, Grid, GridLike
 from ._outputs import Schema
 from ._record import MemoryRecord, Record, require
 from ._store import ZarrRecord
@@ -76,8 +77,8 @@ def sweep(
     store : path, optional
         A Zarr store (a folder) where results are kept as soon as a block of cells is finished. The same call on it goes on
         from where it was ended, however it was; any other call is refused. Several processes may sweep into one store at a
-        time, say the jobs of an array on a cluster: they share the work. `open_sweep` and ``xarray.open_zarr`` open it at
-        any time. The dataset then reads from the store when values are asked for.
+        time, say the jobs of an array on a cluster: they share the work. `open_sweep` opens it at any time, and so does
+        ``xarray.open_zarr(store, consolidated=False)``. The dataset then reads from the store when values are asked for.
     chunk : int, optional
         Largest number of cells in a block, the unit in which work is sent out, stored and lost. By default a 256th of the
         grid, at most 1000. A store that exists keeps its own.
@@ -85,7 +86,8 @@ def sweep(
         What ``threads=None`` means within a task: by default 1 with an executor, so that workers do not take each other's
         CPUs, and every CPU without. NumPy's linear algebra has one thread in any case: its last bits depend on that.
     on_error : {"record", "raise"}, default "record"
-        What to do when a task raises: record it as the status and the message of its cell, or end the sweep.
+        What to do when a task raises: record it as the status and the message of its cell, or end the sweep by the first
+        failure that is seen.
     retry_failed : bool, default False
         Run the cells again that failed in the store, and the others of their blocks with them.
     attrs : mapping of str to texts or numbers, optional
@@ -114,7 +116,7 @@ def sweep(
     Warns
     -----
     UserWarning
-        When the store was begun by a task of the same name with another source.
+        When the store was begun by a task of the same name with another source, and when all cells failed.
 
     Notes
     -----
@@ -145,6 +147,7 @@ def sweep(
     cells = Grid(grid)
     function = tasks.find(task)
     fixed = _as_constants(constants, cells)
+    _require_signature(function, [*cells.names, *fixed])
     as_choice("on_error", on_error, ("record", "raise"))
     retry = as_flag("retry_failed", retry_failed) or on_error == "raise"
     shape = cells.block_shape(None if chunk is None else as_index("chunk", chunk, minimum=1))
@@ -152,7 +155,7 @@ def sweep(
         threads = as_index("threads", 1 if threads is None else threads, minimum=1)
     entropy = _as_entropy(rng) if draws(function) and "rng" not in (*cells.names, *fixed) else None
     call = describe_call(function, cells, fixed, entropy)
-    attributes = provenance(call, source_of(function))
+    attributes = provenance(call, source_of(function), fixed)
     record: Record = MemoryRecord(cells, attributes, shape)
     if store is not None:
         record = ZarrRecord(Path(store), cells, attributes, shape)
@@ -197,7 +200,10 @@ def sweep(
             raise SweepError(f"{error}; {_how_far(record, cells, store)}") from error.__cause__
         except OSError as error:
             raise SweepError(f"a result could not be written: {error}; {_how_far(record, cells, store)}") from error
-    return record.dataset()
+    data = record.dataset()
+    if (record.status() == CellStatus.FAILED).all():
+        warnings.warn(f"all {cells.size} cells failed, the first with {data.message.values.flat[0]}", stacklevel=2)
+    return data
 
 
 class _Results:
@@ -229,7 +235,7 @@ class _Results:
         return self._record
 
     def _begin(self, schema: Schema) -> None:
-        taken = {*self._grid.names, *self._grid.dims, "status", "message"}
+        taken = {*self._grid.names, *self._grid.dims, *RESERVED}
         for name in [field.name for field in schema.fields] + [dim for field in schema.fields for dim in field.dims]:
             if name in taken:
                 raise ValueError(
@@ -261,6 +267,19 @@ def _as_constants(constants: Any, grid: Grid) -> dict[str, Any]:
     if both := [name for name in constants if name in grid.names]:
         raise ValueError(f"{both[0]!r} is a name of the grid and of the constants")
     return dict(constants)
+
+
+def _require_signature(task: Callable[..., Any], names: list[str]) -> None:
+    """Raise TypeError where a task does not take these parameters, rather now than in every cell."""
+    try:
+        signature = inspect.signature(task)
+    except (TypeError, ValueError):  # a built-in function without one
+        return
+    given = dict.fromkeys([*names, "rng"] if "rng" in signature.parameters else names)
+    try:
+        signature.bind(**given)
+    except TypeError as error:
+        raise TypeError(f"task {getattr(task, '__name__', task)}{signature} cannot be called so: {error}") from None
 
 
 def _as_attributes(attrs: Any, own: Mapping[str, Any]) -> dict[str, Any]:
