@@ -64,11 +64,12 @@ def require_extras(experiments: list[Experiment]) -> None:
     for extra in dict.fromkeys(["plot", *(each.ABOUT.extra for each in experiments if each.ABOUT.extra)]):
         missing = [module for module in _MODULES[extra] if find_spec(module) is None]
         if missing:
+            command = f'pip install "jepa-ode[{extra}]"'
+            if extra == "plot":
+                raise ImportError(f"{missing[0]} is missing, which all figures need: {command}")
             needy = [each.ABOUT.title for each in experiments if each.ABOUT.extra == extra]
-            which = "all figures need" if extra == "plot" else f"{' and '.join(needy)} need{'s' * (len(needy) == 1)}"
-            raise ImportError(
-                f'{missing[0]} is missing, which {which}: pip install "jepa-ode[{extra}]", or name other experiments'
-            )
+            which = f"{' and '.join(needy)} need{'s' * (len(needy) == 1)}"
+            raise ImportError(f"{missing[0]} is missing, which {which}: {command}, or name other experiments")
 
 
 def _modules() -> list[str]:
