@@ -119,6 +119,10 @@ bench: $(BENCH_VENV)/stamp  ## measure against other solvers and the memory's sp
 dist: $(STAMPS)/group-dist  ## source distribution and wheel in dist/, each tried in an empty environment
 	rm -rf dist build/smoke
 	python -m build
+	twine check --strict dist/*
+	check-wheel-contents dist/*.whl
+	if python -c 'import auditwheel' 2>/dev/null; then auditwheel show dist/*.whl; fi
+	ls -l dist
 	for kind in whl tar.gz; do \
 	  python -m venv --clear build/smoke && \
 	  build/smoke/bin/pip install --quiet dist/*.$$kind --config-settings=cmake.define.JEPA_ODE_ISAS=baseline && \
