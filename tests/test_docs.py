@@ -128,3 +128,4 @@ def test_theory_has_every_section_that_the_code_cites() -> None:
                 assert not claim or claim in claims, f"{path}: claim {claim}"
                 cited |= numbers
     assert cited == sections
+    assert {str(jo.experiments.find(name).ABOUT.number) for name in jo.experiments.names()} == claims
