@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tomllib
@@ -14,6 +15,12 @@ sys.path.insert(0, str(HERE / "_sphinx"))
 os.environ["MATPLOTLIBRC"] = str(HERE / "_sphinx")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # the kernel of this environment, not one of the user's
+# Nor the user's IPython. Kernels and their client have much to say that is no trouble of a page.
+os.environ["IPYTHONDIR"] = str(HERE.parent / "build" / "docs" / "ipython")
+_profile = Path(os.environ["IPYTHONDIR"], "profile_default")
+_profile.mkdir(parents=True, exist_ok=True)
+(_profile / "ipython_kernel_config.py").write_text("get_config().IPKernelApp.log_level = 'ERROR'\n")
+logging.getLogger("traitlets").setLevel(logging.WARNING)
 
 project = "jepa_ode"
 author = "the jepa_ode developers"
