@@ -15,7 +15,7 @@ SOURCES := $(shell find CMakeLists.txt pyproject.toml README.md cmake cpp python
 CPP := $(shell find cpp tests/cpp -name '*.cpp' -o -name '*.hpp')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo reproduce test test-engine test-python test-isas lint format stub bench dist campaign gradients asan tsan tidy clean
+.PHONY: help demo reproduce test test-engine test-python test-isas lint format stub docs bench dist campaign gradients asan tsan tidy clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -95,6 +95,12 @@ format: $(STAMPS)/group-lint  ## rewrite the sources in the house format
 stub: $(STAMPS)/installed $(STAMPS)/group-lint  ## write the engine's stub anew
 	python tools/make_stub.py
 	ruff format --quiet python/jepa_ode/_core/engine.pyi
+
+# From nothing each time: the code of a page has to run again when the package changed, which Sphinx does not see.
+docs: $(STAMPS)/installed $(addprefix $(STAMPS)/, group-docs extra-analyze extra-sweep)  ## the guide and the reference, code run and figures drawn: build/docs/html
+	rm -rf build/docs
+	sphinx-build -q -W --keep-going -d build/docs/doctrees docs build/docs/html
+	@echo "The pages: file://$(CURDIR)/build/docs/html/index.html"
 
 # The peers have an environment of their own. One that cannot be installed is named in the tables as missing.
 BENCH_VENV := $(CURDIR)/build/bench/venv

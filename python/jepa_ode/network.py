@@ -27,7 +27,9 @@ __all__ = ["LinearNetwork"]
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
 class LinearNetwork:
-    """The weights of a deep linear encoder ``Wbar = W^L ... W^1`` and of its predictor ``V``.
+    """The weights of a deep linear encoder and of its predictor.
+
+    The encoder is ``Wbar = W^L ... W^1``, the predictor ``V``.
 
     Parameters
     ----------

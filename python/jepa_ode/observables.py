@@ -46,7 +46,7 @@ def balancedness(net: LinearNetwork, predictor_rate: float = 1.0) -> FloatArray:
 
 
 def singular_values(net: LinearNetwork) -> FloatArray:
-    """Return the singular values of the encoder ``Wbar = W^L ... W^1``, the largest first.
+    """Return the singular values of the encoder ``Wbar``, the largest first.
 
     Returns
     -------

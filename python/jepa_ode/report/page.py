@@ -22,28 +22,7 @@ __all__ = ["render", "write_report"]
 
 
 def write_report(analysis: Analysis, folder: str | Path, *, progress: Progress | None = None) -> Path:
-    """Write ``report.html``, ``features.csv`` and ``analysis.json`` into `folder` and return the path of the first.
-
-    The folder is made if it does not exist; files of these names in it are replaced.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be written to.
-    ImportError
-        Without matplotlib (``pip install "jepa-ode[plot]"``).
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> import jepa_ode as jo
-    >>> from jepa_ode.report import analyze, write_report
-    >>> model = jo.StaticModel.from_spectrum(jo.Spectrum([1.0, 0.9], rho=[0.5, 0.75]))
-    >>> analysis = analyze(*model.sample(1000, rng=0))
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_report(analysis, folder).name
-    'report.html'
-    """
+    """Write the files of the report; see `jepa_ode.report.write_report`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(analysis, folder / "features.csv")
