@@ -257,3 +257,28 @@ assert 5e-324 * 1.0 > 0
 """
     )
     assert done.returncode == 0, done.stderr
+
+
+SUBINTERPRETER = """
+try:
+    import _interpreters as interpreters
+    run = interpreters.exec
+except ImportError:
+    import _xxsubinterpreters as interpreters
+    run = interpreters.run_string
+code = "try: import jepa_ode\\nexcept ImportError as error: print('refused:', error)"
+{first}
+run(interpreters.create(), code)
+"""
+
+
+@pytest.mark.parametrize("first", ["", "import jepa_ode"])
+def test_subinterpreters_are_refused(first: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SUBINTERPRETER.format(first=first)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "refused: jepa_ode runs in the main interpreter only" in done.stdout, done.stderr

@@ -103,4 +103,11 @@ PyModuleDef definition = {
 
 }  // namespace
 
-PyMODINIT_FUNC PyInit__cpu_probe() { return PyModule_Create(&definition); }
+PyMODINIT_FUNC PyInit__cpu_probe() {
+  // The engine's bindings are for one interpreter: in a second one their import never returns (Python 3.11).
+  if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+    PyErr_SetString(PyExc_ImportError, "jepa_ode runs in the main interpreter only, not in a subinterpreter");
+    return nullptr;
+  }
+  return PyModule_Create(&definition);
+}
