@@ -73,6 +73,12 @@ def deadly(a: int, flag: str) -> float:
     return float(a)
 
 
+def always_deadly(a: int, flag: str) -> float:
+    if a == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return float(len(flag) > 0)
+
+
 def large(a: int) -> Any:
     return np.random.default_rng(a).normal(size=20_000)
 

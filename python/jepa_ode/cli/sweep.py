@@ -146,11 +146,12 @@ def _plain_warnings() -> Iterator[None]:
     """Show what the sweep warns of as a line of this command."""
     with warnings.catch_warnings():
         warnings.filterwarnings("always", message=".* is not the function it was")
+        warnings.filterwarnings("always", message=".*; the processes are started again")
         warnings.filterwarnings("ignore", message="all .* cells failed")  # the summary says so
         shown = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *more: Any, **named: Any) -> None:
-            if category is UserWarning:
+            if category is UserWarning or str(message).endswith("the processes are started again"):
                 print(f"jepa-ode: warning: {message}", file=sys.stderr)
             else:
                 shown(message, category, *more, **named)

@@ -8,9 +8,11 @@ import pickle
 import queue
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, ProcessPoolExecutor
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import wait
 from typing import Any, Protocol
 
@@ -20,6 +22,7 @@ from ._grid import Block
 
 __all__ = ["Executor", "ExecutorError", "work_off"]
 
+_IN_VAIN = 3  # times that processes are started again without a block being finished in between
 _MANY = 1000  # blocks on their way at a time, where the number of workers is not known
 
 
@@ -55,10 +58,7 @@ def work_off(
     elif isinstance(executor, int) and not isinstance(executor, bool):
         number = as_index("executor", executor, minimum=1)
         _require_picklable(arguments, blocks)
-        pool = ProcessPoolExecutor(number, initializer=_prepare_worker)
-        _Crew(pool, number, lambda: pool.shutdown(wait=True, cancel_futures=True), take).work(
-            _interruptible, lambda block: (function, *arguments(block)), blocks, wanted
-        )
+        _on_processes(number, lambda block: (function, *arguments(block)), blocks, wanted, take)
     elif not isinstance(executor, int) and callable(getattr(executor, "submit", None)):
         if isinstance(executor, ProcessPoolExecutor):
             _require_picklable(arguments, blocks)
@@ -66,6 +66,42 @@ def work_off(
         _Crew(executor, workers, None, take).work(function, arguments, blocks, wanted)
     else:
         raise TypeError(f"executor must be a number of processes or have a method submit, got {executor!r}")
+
+
+def _on_processes(
+    number: int,
+    arguments: Callable[[Block], tuple[Any, ...]],
+    blocks: Sequence[Block],
+    wanted: Callable[[Block], bool],
+    take: Take,
+) -> None:
+    """Work off blocks on processes of our own, which are started again when one is killed, as long as that helps.
+
+    A block that kills its worker every time does not keep the others from being finished.
+    """
+    left, in_vain = list(blocks), 0
+    while True:
+        taken: set[int] = set()
+
+        def noted(block: Block, result: BlockResult | None, taken: set[int] = taken) -> None:
+            take(block, result)
+            taken.add(block.first)
+
+        pool = ProcessPoolExecutor(number, initializer=_prepare_worker)
+        crew = _Crew(pool, number, partial(pool.shutdown, wait=True, cancel_futures=True), noted)
+        try:
+            crew.work(_interruptible, arguments, left, wanted)
+        except ExecutorError as error:
+            in_vain = 0 if taken else in_vain + 1
+            if not isinstance(error.__cause__, BrokenExecutor) or in_vain > _IN_VAIN:
+                raise
+            warnings.warn(f"{error}; the processes are started again", RuntimeWarning, stacklevel=4)
+            suspects = crew.unfinished
+            doubtful = {block.first for block in suspects}
+            left = [block for block in left if block.first not in taken | doubtful]
+            left += suspects[1:] + suspects[:1]
+        else:
+            return
 
 
 class _Crew:
@@ -95,12 +131,18 @@ class _Crew:
                 if not self._pending:
                     break
                 future = self._ready.get()
-                self._take(self._pending.pop(future), _result(future))
+                result = _result(future)
+                self._take(self._pending.pop(future), result)
         except BaseException:
             self._end()
             raise
         if self._stop is not None:
             self._stop()
+
+    @property
+    def unfinished(self) -> list[Block]:
+        """Blocks that were under way, in the order in which they were sent, when the work ended early."""
+        return list(self._pending.values())
 
     def _submit(self, block: Block, function: Callable[..., BlockResult], arguments: tuple[Any, ...]) -> None:
         try:
@@ -119,7 +161,8 @@ class _Crew:
             while True:
                 future = self._ready.get_nowait()
                 with suppress(Exception, CancelledError, KeyboardInterrupt):
-                    self._take(self._pending.pop(future), future.result())
+                    result = future.result()
+                    self._take(self._pending.pop(future), result)
 
 
 def _result(future: Any) -> BlockResult:

@@ -72,8 +72,9 @@ def sweep(
         passed on as it is instead, so that cells can share one.
     executor : int or object with ``submit``, optional
         Where cells are worked on: None is here and one after the other, a number so many processes of this machine, started
-        and ended by the sweep. Otherwise anything with the ``submit`` of `concurrent.futures`: its thread and process pools,
-        ``dask.distributed.Client.get_executor()``, ``mpi4py.futures.MPIPoolExecutor``. It is the caller's to shut down.
+        and ended by the sweep, and started again when one is killed. Otherwise anything with the ``submit`` of
+        `concurrent.futures`: its thread and process pools, ``dask.distributed.Client.get_executor()``,
+        ``mpi4py.futures.MPIPoolExecutor``. It is the caller's to shut down.
     store : path, optional
         A Zarr store (a folder) where results are kept as soon as a block of cells is finished. The same call on it goes on
         from where it was ended, however it was; any other call is refused. Several processes may sweep into one store at a
@@ -115,6 +116,8 @@ def sweep(
 
     Warns
     -----
+    RuntimeWarning
+        When processes of the sweep's own were killed and are started again.
     UserWarning
         When the store was begun by a task of the same name with another source, and when all cells failed.
 
