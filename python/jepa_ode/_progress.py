@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
+from ._extras import require
+
 __all__ = ["StageProgress", "cell_progress", "progress_callback"]
 
 
@@ -114,8 +116,7 @@ def cell_progress(progress: Any, total: int, done: int) -> Iterator[Callable[[in
 
 
 def _tqdm() -> Any:
-    try:
-        from tqdm.auto import tqdm
-    except ImportError as error:
-        raise ImportError('progress=True needs tqdm: pip install "jepa-ode[progress]"') from error
+    require("tqdm.auto", "progress=True needs", "progress")
+    from tqdm.auto import tqdm
+
     return tqdm

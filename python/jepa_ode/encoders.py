@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ._extras import require
 from ._frozen import FrozenArrays, read_only
 from ._validate import FloatArray, as_choice, as_float_array, as_index, as_positive, require_finite
 from .batches import Rows
@@ -100,10 +101,9 @@ class EncoderResponses(FrozenArrays):
 
     def to_xarray(self) -> Any:
         """Return an ``xarray.Dataset``: ``response`` [feature, step] and, where known, the parameters of the features."""
-        try:
-            import xarray
-        except ImportError as error:
-            raise ImportError('to_xarray needs xarray: pip install "jepa-ode[xarray]"') from error
+        require("xarray", "to_xarray needs", "xarray")
+        import xarray
+
         names = () if self.features is None else ("lam", "rho", "sigma2")
         return xarray.Dataset(
             {"response": (("feature", "step"), self.response)},

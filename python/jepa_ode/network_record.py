@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._extras import require
 from ._frozen import FrozenArrays
 from ._validate import FloatArray
 from .flow_problem import unpack
@@ -49,10 +50,9 @@ class NetworkRecord(FrozenArrays):
         self, dim: str, coordinates: Mapping[str, Any], variables: Mapping[str, Any], attrs: Mapping[str, Any]
     ) -> Any:
         """Return the dataset whose rows are along ``dim``, with what this kind of result adds."""
-        try:
-            import xarray
-        except ImportError as error:
-            raise ImportError('to_xarray needs xarray: pip install "jepa-ode[xarray]"') from error
+        require("xarray", "to_xarray needs", "xarray")
+        import xarray
+
         loss = {} if self.loss is None else {"loss": (dim, self.loss)}
         parameters = {name: ("feature", np.asarray(getattr(self.features, name))) for name in ("lam", "rho", "sigma2")}
         return xarray.Dataset(

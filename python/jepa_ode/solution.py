@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._core import engine
+from ._extras import require
 from ._frozen import FrozenArrays
 from ._validate import FloatArray, as_positive
 from .objectives import JEPA, Objective
@@ -265,10 +266,9 @@ class Solution(FrozenArrays):
         Times of the form [n, m] become the coordinate ``t`` of both dimensions. Needs xarray
         (``pip install "jepa-ode[xarray]"``).
         """
-        try:
-            import xarray
-        except ImportError as error:
-            raise ImportError('to_xarray needs xarray: pip install "jepa-ode[xarray]"') from error
+        require("xarray", "to_xarray needs", "xarray")
+        import xarray
+
         coordinates: dict[str, Any] = {
             "lam": ("feature", self.spectrum.lam),
             "sigma2": ("feature", self.spectrum.sigma2),
@@ -305,10 +305,9 @@ class Solution(FrozenArrays):
 
         Needs pandas (``pip install "jepa-ode[xarray]"``).
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError('to_dataframe needs pandas: pip install "jepa-ode[xarray]"') from error
+        require("pandas", "to_dataframe needs", "xarray")
+        import pandas
+
         n, m = self.w.shape
         return pandas.DataFrame(
             {

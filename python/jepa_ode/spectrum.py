@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._extras import require
 from ._frozen import FrozenArrays, read_only
 from ._validate import FloatArray, as_float_array, require_finite
 
@@ -186,10 +187,9 @@ class Spectrum(FrozenArrays):
         ImportError
             If xarray is not installed (``pip install "jepa-ode[xarray]"``).
         """
-        try:
-            import xarray
-        except ImportError as error:
-            raise ImportError('to_xarray needs xarray: pip install "jepa-ode[xarray]"') from error
+        require("xarray", "to_xarray needs", "xarray")
+        import xarray
+
         variables: dict[str, Any] = {}
         for name in ("lam", "sigma2", "rho", "sigma2_y"):
             if getattr(self, name) is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._extras import require
 from ..sweeps import CellStatus, open_sweep
 from ..sweeps._config import FIGURE_TEXTS
 
@@ -98,10 +99,9 @@ def _wanted(figure: dict[str, Any], options: argparse.Namespace) -> dict[str, An
 
 def require_drawable(path: Path) -> None:
     """Raise ImportError, OSError or ValueError where a figure cannot be written to this file: before any work is done."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('figures need matplotlib: pip install "jepa-ode[plot]"') from error
+    require("matplotlib", "figures need", "plot")
+    from matplotlib.figure import Figure
+
     formats = Figure().canvas.get_supported_filetypes()
     if path.suffix[1:].lower() not in formats:
         raise ValueError(f"figure {path} must end in one of {', '.join(f'.{name}' for name in formats)}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
+from .._extras import require
 from .._frozen import FrozenArrays
 from .._validate import as_index
 
@@ -141,7 +142,7 @@ class Result(FrozenArrays, ABC):
             For another number of axes.
         """
         if axes is None:
-            _require_matplotlib()
+            require("matplotlib", "figures need", "plot")
             from matplotlib import pyplot
 
             axes = self._axes(pyplot.figure(figsize=self.size, layout="constrained"))
@@ -154,7 +155,7 @@ class Result(FrozenArrays, ABC):
 
     def figure(self) -> Figure:
         """Return the figure, unknown to pyplot: nothing has to close it."""
-        _require_matplotlib()
+        require("matplotlib", "figures need", "plot")
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=self.size, layout="constrained")
@@ -173,10 +174,3 @@ class Result(FrozenArrays, ABC):
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__}: the claim {'holds' if self.holds else 'does NOT hold'}"]
         return "\n  ".join([*lines, *map(str, self.verdicts())])
-
-
-def _require_matplotlib() -> None:
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError('figures need matplotlib: pip install "jepa-ode[plot]"') from error

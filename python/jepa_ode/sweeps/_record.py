@@ -16,7 +16,7 @@ from ._outputs import Schema
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["MemoryRecord", "Record", "described", "frame_of", "require"]
+__all__ = ["MemoryRecord", "Record", "described", "frame_of"]
 
 _ATTRIBUTES: dict[str, dict[str, Any]] = {
     "status": {
@@ -93,14 +93,6 @@ class MemoryRecord(Record):
             for name, array in self._arrays.items()
         }
         return frame_of(self._grid, self.schema, self.attributes).assign(variables)
-
-
-def require(package: str) -> None:
-    """Raise ImportError, naming the extra, where a package is missing."""
-    try:
-        __import__(package)
-    except ImportError as error:
-        raise ImportError(f'sweeps need {package}: pip install "jepa-ode[sweep]"') from error
 
 
 def described(name: str) -> dict[str, Any]:

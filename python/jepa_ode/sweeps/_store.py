@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._extras import require
 from ._call import differences
 from ._cells import CellStatus
 from ._grid import Grid
 from ._outputs import Field, Schema
-from ._record import Record, described, frame_of, require
+from ._record import Record, described, frame_of
 
 if TYPE_CHECKING:
     import xarray
@@ -33,7 +34,7 @@ class ZarrRecord(Record):
 
     def __init__(self, path: Path, grid: Grid, attributes: Mapping[str, Any], block_shape: tuple[int, ...]) -> None:
         super().__init__(grid, attributes, block_shape)
-        require("zarr")
+        require("zarr", "sweeps need", "sweep")
         self._path, self._source = path, ""
         if path.exists():
             self._open()
@@ -125,8 +126,8 @@ def open_sweep(store: str | os.PathLike[str]) -> xarray.Dataset:
     ValueError
         When it is not the store of a sweep.
     """
-    require("xarray")
-    require("zarr")
+    require("xarray", "sweeps need", "sweep")
+    require("zarr", "sweeps need", "sweep")
     import xarray
 
     path = Path(store)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._extras import require
 from .._progress import cell_progress
 from .._validate import as_choice, as_flag, as_index
 from . import tasks
@@ -19,7 +20,7 @@ from ._cells import BlockResult, CellStatus, draws, run_block
 from ._executors import Executor, ExecutorError, work_off
 from ._grid import RESERVED, Block, Grid, GridLike
 from ._outputs import Schema
-from ._record import MemoryRecord, Record, require
+from ._record import MemoryRecord, Record
 from ._store import ZarrRecord
 
 if TYPE_CHECKING:
@@ -145,8 +146,8 @@ def sweep(
     >>> found.status.values, found.message.item(0)
     (array([2, 0], dtype=int8), 'ValueError: depth must be a real number >= 1, got 0.5')
     """
-    require("xarray")
-    require("threadpoolctl")
+    require("xarray", "sweeps need", "sweep")
+    require("threadpoolctl", "sweeps need", "sweep")
     cells = Grid(grid)
     function = tasks.find(task)
     fixed = _as_constants(constants, cells)
