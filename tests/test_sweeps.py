@@ -213,6 +213,8 @@ def test_results_that_cannot_be_kept_are_failures() -> None:
     assert data.message.item(0) == "TypeError: value must hold numbers or texts, got object"
     with pytest.raises(ValueError, match="'a', which is a name of the grid"):
         jo.sweep({"a": [0]}, lambda a: {"a": a})
+    with pytest.raises(ValueError, match="'a', which is a name of the grid"):
+        jo.sweep({"a": [0]}, lambda a: {"value": a, "a": ("a", [1.0])})
     with pytest.raises(ValueError, match="'status'"):
         jo.sweep({"a": [0]}, lambda a: {"status": a})
 
@@ -273,7 +275,7 @@ def test_a_failed_cell_is_a_status_and_a_message() -> None:
 @pytest.mark.parametrize("executor", [None, 2])
 def test_on_error_raise(executor: int | None, tmp_path: Path) -> None:
     with pytest.raises(jo.SweepError, match=r"the cell a=1 failed: ValueError: a is 1 which is wrong") as caught:
-        jo.sweep({"a": range(6)}, sweep_tasks.picky, on_error="raise", executor=executor, chunk=2)
+        jo.sweep({"a": range(4)}, sweep_tasks.picky, on_error="raise", executor=executor, chunk=2)
     assert "in picky" in caught.value.__notes__[0]
     store = tmp_path / "s"
     assert jo.sweep({"a": range(6)}, sweep_tasks.picky, store=store, chunk=1).status.values.max() == FAILED

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from .._threads import threads_by_default
 from ._grid import cells
 from ._outputs import Schema, Trouble, as_outputs
 
-__all__ = ["BlockResult", "CellStatus", "draws", "run_block"]
+__all__ = ["BlockResult", "CellStatus", "run_block"]
 
 
 class CellStatus(IntEnum):
@@ -56,14 +55,6 @@ class BlockResult:
     raised: tuple[int, str, str] | None = None
 
 
-def draws(task: Callable[..., Any]) -> bool:
-    """Whether a task takes ``rng``."""
-    try:
-        return "rng" in inspect.signature(task).parameters
-    except (TypeError, ValueError):  # a built-in function without a signature
-        return False
-
-
 def run_block(
     task: Callable[..., Any],
     part: Sequence[tuple[tuple[str, ...], Sequence[tuple[Any, ...]]]],
@@ -97,16 +88,17 @@ def run_block(
             if entropy is not None:
                 source = np.random.SeedSequence(entropy, spawn_key=(first + place,))
                 parameters["rng"] = np.random.Generator(np.random.PCG64(source))
-            code = 0
+            code = CellStatus.OK
             try:
                 result = task(**parameters, **constants)
                 if isinstance(result, Trouble):
-                    code, messages[place], result = 1, str(result.message), result.values
+                    code, messages[place], result = CellStatus.TROUBLE, str(result.message), result.values
                 elif getattr(result, "success", True) is False:
-                    code, messages[place] = 1, str(getattr(result, "message", "the result says that it failed"))
+                    code = CellStatus.TROUBLE
+                    messages[place] = str(getattr(result, "message", "the result says that it failed"))
                 found, values = as_outputs(result)
             except (Exception, SystemExit) as error:  # whatever a task raises is that cell's failure
-                code, messages[place] = 2, " ".join(f"{type(error).__name__}: {error}".split())
+                code, messages[place] = CellStatus.FAILED, " ".join(f"{type(error).__name__}: {error}".split())
                 if raising:
                     status.append(code)
                     raised = (place, messages[place], traceback.format_exc())
@@ -118,12 +110,12 @@ def run_block(
                 column.values.append(values)
             status.append(code)
     for schema, column in columns.items():
-        column.values = [_stacked(column.values, k, field.dtype) for k, field in enumerate(schema.fields)]
+        column.values = [_stacked(column.values, k, field.kind) for k, field in enumerate(schema.fields)]
     return BlockResult(np.array(status, dtype=np.int8), messages, columns)
 
 
-def _stacked(values: list[tuple[Any, ...]], k: int, dtype: str) -> npt.NDArray[Any]:
-    return np.array([row[k] for row in values], dtype=object if dtype == "text" else dtype)
+def _stacked(values: list[tuple[Any, ...]], k: int, kind: Any) -> npt.NDArray[Any]:
+    return np.array([row[k] for row in values], dtype=kind)
 
 
 def _one_blas_thread() -> AbstractContextManager[Any]:

@@ -39,9 +39,19 @@ class Field:
     shape: tuple[int, ...]
     dtype: str
 
+    @property
+    def kind(self) -> Any:
+        """Type of an array of it: texts are Python's."""
+        return object if self.dtype == "text" else np.dtype(self.dtype)
+
+    @property
+    def missing(self) -> Any:
+        """What stands where there is no value."""
+        return "" if self.dtype == "text" else np.nan
+
     def __str__(self) -> str:
         inner = ", ".join(f"{dim}={length}" for dim, length in zip(self.dims, self.shape, strict=True))
-        return f"{self.name} [{inner}] {'text' if self.dtype == 'text' else np.dtype(self.dtype)}"
+        return f"{self.name} [{inner}] {'text' if self.dtype == 'text' else self.kind}"
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,12 @@ class Schema:
 
     fields: tuple[Field, ...]
     coordinates: tuple[tuple[str, str, bytes], ...] = ()  # dim, type and contents
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the fields, of their dims and of the coordinates."""
+        dims = [dim for field in self.fields for dim in field.dims] + [dim for dim, _, _ in self.coordinates]
+        return [*(field.name for field in self.fields), *dict.fromkeys(dims)]
 
     def coordinate_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return the coordinates by their dims."""
@@ -81,19 +97,20 @@ def as_outputs(result: Any) -> tuple[Schema, tuple[Any, ...]]:
         return Schema(()), ()
     variables = result if isinstance(result, Mapping) and not hasattr(result, "data_vars") else _variables(result)
     fields, values, coordinates = [], [], []
+    lengths: dict[str, int] = {}
     for name, entry in variables.items():
         if not isinstance(name, str) or not name:
             raise TypeError(f"names of variables must be strings, got {name!r}")
         dims, array = _as_field(name, entry)
         if dims == (name,):
             coordinates.append((name, array.dtype.str, array.tobytes()))
+            lengths[name] = array.size
             if array.dtype.kind not in "biufc":
                 raise TypeError(f"coordinate {name} must hold numbers, got {array.dtype}")
             continue
         text = array.dtype.kind in "UO"
         fields.append(Field(name, dims, array.shape, "text" if text else array.dtype.str))
         values.append(array)
-    lengths: dict[str, int] = {dim: len(np.frombuffer(content, dtype)) for dim, dtype, content in coordinates}
     for field in fields:
         for dim, length in zip(field.dims, field.shape, strict=True):
             if lengths.setdefault(dim, length) != length:

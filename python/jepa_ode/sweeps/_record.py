@@ -78,9 +78,7 @@ class MemoryRecord(Record):
         """Make room for results of this form."""
         self.schema, shape = schema, self._grid.shape
         for field in schema.fields:
-            text = field.dtype == "text"
-            kind: Any = object if text else field.dtype
-            self._arrays[field.name] = np.full((*shape, *field.shape), "" if text else np.nan, dtype=kind)
+            self._arrays[field.name] = np.full((*shape, *field.shape), field.missing, dtype=field.kind)
         self._arrays["message"] = np.full(shape, "", dtype=object)
         self._arrays["status"] = np.full(shape, CellStatus.NOT_RUN, dtype=np.int8)
 
@@ -120,9 +118,7 @@ def _arrays_of(schema: Schema, block: Block, result: BlockResult) -> list[tuple[
     arrays: list[tuple[str, npt.NDArray[Any]]] = []
     mine = result.columns.get(schema)
     for k, field in enumerate(schema.fields):
-        text = field.dtype == "text"
-        kind: Any = object if text else field.dtype
-        values = np.full((size, *field.shape), "" if text else np.nan, dtype=kind)
+        values = np.full((size, *field.shape), field.missing, dtype=field.kind)
         if mine is not None:
             values[mine.places] = mine.values[k]
         arrays.append((field.name, values.reshape((*block.shape, *field.shape))))

@@ -88,14 +88,12 @@ class ZarrRecord(Record):
         frame = frame_of(self._grid, schema, attributes)
         frame.to_zarr(path, mode="w-", zarr_format=3, consolidated=False)
         group = zarr.open_group(path, mode="r+")
-        # What the coordinates are xarray finds by their dims, but for parameters that share one.
+        # xarray.open_zarr finds the coordinates by their dims, but for parameters that share one.
         group.attrs["coordinates"] = " ".join(name for name in self._grid.names if name not in self._grid.dims)
         grid: dict[str, Any] = {"shape": self._grid.shape, "chunks": self.block_shape, "dims": self._grid.dims}
         for field in schema.fields:
-            text = field.dtype == "text"
-            _make_array(
-                group, field.name, field.shape, field.dims, str if text else field.dtype, "" if text else np.nan, grid
-            )
+            kind = str if field.kind is object else field.kind
+            _make_array(group, field.name, field.shape, field.dims, kind, field.missing, grid)
         _make_array(group, "message", (), (), str, "", grid)
         _make_array(group, "status", (), (), np.int8, int(CellStatus.NOT_RUN), grid)
 
@@ -133,8 +131,7 @@ def open_sweep(store: str | os.PathLike[str]) -> xarray.Dataset:
     path = Path(store)
     schema = _schema_from(json.loads(_open_group(path, "r").attrs["sweep_schema"]))
     data = xarray.open_zarr(path, consolidated=False, chunks=None)
-    names = data.attrs.pop("coordinates", "").split()
-    del data.attrs["sweep_schema"]
+    attributes = {name: text for name, text in data.attrs.items() if name not in ("coordinates", "sweep_schema")}
     for name in [*data.coords, *data.data_vars]:  # texts are Python's, as in a sweep without a store
         if data[name].dtype.kind == "T":
             data[name] = data[name].astype(object)
@@ -142,11 +139,10 @@ def open_sweep(store: str | os.PathLike[str]) -> xarray.Dataset:
     parameters = [part[6:] for part in json.loads(data.attrs["sweep_call"]) if part.startswith("grid: ")]
     coordinates = [*parameters, *(dim for dim, _, _ in schema.coordinates)]
     variables = [*(field.name for field in schema.fields), "message", "status"]
-    data = data.set_coords(names)
     return xarray.Dataset(
         {name: data[name].variable for name in variables},
         {name: data[name].variable for name in coordinates},
-        data.attrs,
+        attributes,
     )
 
 

@@ -16,7 +16,7 @@ from .._progress import cell_progress
 from .._validate import as_choice, as_flag, as_index
 from . import tasks
 from ._call import describe_call, provenance, source_of
-from ._cells import BlockResult, CellStatus, draws, run_block
+from ._cells import BlockResult, CellStatus, run_block
 from ._executors import Executor, ExecutorError, work_off
 from ._grid import RESERVED, Block, Grid, GridLike
 from ._outputs import Schema
@@ -151,13 +151,14 @@ def sweep(
     cells = Grid(grid)
     function = tasks.find(task)
     fixed = _as_constants(constants, cells)
-    _require_signature(function, [*cells.names, *fixed])
+    names = (*cells.names, *fixed)
+    drawing = _takes_rng(function, names) and "rng" not in names
     as_choice("on_error", on_error, ("record", "raise"))
     retry = as_flag("retry_failed", retry_failed) or on_error == "raise"
     shape = cells.block_shape(None if chunk is None else as_index("chunk", chunk, minimum=1))
     if threads is not None or executor is not None:
         threads = as_index("threads", 1 if threads is None else threads, minimum=1)
-    entropy = _as_entropy(rng) if draws(function) and "rng" not in (*cells.names, *fixed) else None
+    entropy = _as_entropy(rng) if drawing else None
     call = describe_call(function, cells, fixed, entropy)
     attributes = provenance(call, source_of(function), fixed)
     record: Record = MemoryRecord(cells, attributes, shape)
@@ -240,7 +241,7 @@ class _Results:
 
     def _begin(self, schema: Schema) -> None:
         taken = {*self._grid.names, *self._grid.dims, *RESERVED}
-        for name in [field.name for field in schema.fields] + [dim for field in schema.fields for dim in field.dims]:
+        for name in schema.names:
             if name in taken:
                 raise ValueError(
                     f"the task returns {name!r}, which is a name of the grid or of the sweep; call it otherwise"
@@ -273,17 +274,18 @@ def _as_constants(constants: Any, grid: Grid) -> dict[str, Any]:
     return dict(constants)
 
 
-def _require_signature(task: Callable[..., Any], names: list[str]) -> None:
-    """Raise TypeError where a task does not take these parameters, rather now than in every cell."""
+def _takes_rng(task: Callable[..., Any], names: tuple[str, ...]) -> bool:
+    """Whether a task has a parameter ``rng``; raise TypeError where it does not take these, rather now than in every cell."""
     try:
         signature = inspect.signature(task)
     except (TypeError, ValueError):  # a built-in function without one
-        return
-    given = dict.fromkeys([*names, "rng"] if "rng" in signature.parameters else names)
+        return False
+    takes = "rng" in signature.parameters
     try:
-        signature.bind(**given)
+        signature.bind(**dict.fromkeys([*names, "rng"] if takes else names))
     except TypeError as error:
         raise TypeError(f"task {getattr(task, '__name__', task)}{signature} cannot be called so: {error}") from None
+    return takes
 
 
 def _as_attributes(attrs: Any, own: Mapping[str, Any]) -> dict[str, Any]:

@@ -176,14 +176,15 @@ def train(
     return found if run.status == engine.Status.OK else Trouble(found, run.message)
 
 
-def find(task: str | Callable[..., Any]) -> Callable[..., Any]:
+def find(task: Any) -> Callable[..., Any]:
     """Return a task; raise ValueError or TypeError where there is none."""
     if isinstance(task, str):
         function: Callable[..., Any] = globals()[as_choice("task", task, __all__)]
         return function
-    if not inspect.isroutine(task) and (inspect.isclass(task) or not callable(task)):
+    if inspect.isclass(task) or not callable(task):
         raise TypeError(f"task must be a function or one of {', '.join(map(repr, __all__))}, got {task!r}")
-    return task
+    chosen: Callable[..., Any] = task
+    return chosen
 
 
 def _split(parameters: dict[str, Any], objective: ObjectiveLike) -> tuple[Spectrum, Objective, dict[str, Any]]:
