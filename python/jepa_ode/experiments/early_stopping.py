@@ -102,7 +102,7 @@ class EarlyStopping(Result):
         for ax, what in zip(axes, after, strict=True):
             ax.set_title(f"each stopped after {what}")
             if ax is not axes[2]:
-                ax.set_ylim(0, 1.4 if ax is axes[1] else 1.05)  # room for the longest legend
+                ax.set_ylim(0, 1.65 if ax is axes[1] else 1.05)  # room for the longest legend
                 add_legend(ax, "upper left" if ax is axes[1] else "best")
 
 
