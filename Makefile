@@ -137,9 +137,29 @@ dist: $(STAMPS)/group-dist  ## source distribution and wheel in dist/, each trie
 
 # --- slower checks ----------------------------------------------------------------------------------------------------
 
+# A stage for each file of tests, and more; each leaves what it measured of RELIABILITY.md as records (tests/record.py). A stage
+# that is done is not run again until the package or the stage's own file changes, so a campaign that was stopped goes on.
 EXAMPLES ?= 2000
-campaign: $(TEST_ENVIRONMENT)  ## long tests: marked `campaign`, and every property on EXAMPLES examples
-	JEPA_ODE_EXAMPLES=$(EXAMPLES) pytest -m "campaign or hypothesis" --timeout 0
+CAMPAIGN := build/campaign
+STAGES := $(patsubst tests/test_%.py,$(CAMPAIGN)/%.jsonl,$(wildcard tests/test_*.py)) $(addprefix $(CAMPAIGN)/, engine.jsonl asan.jsonl tsan.jsonl)
+campaign: $(STAGES)  ## long tests and every property on EXAMPLES examples; goes on where it was stopped; a table at the end
+	python tools/campaign_table.py $^ --output docs/campaign_table.md
+
+$(CAMPAIGN)/%.jsonl: tests/test_%.py $(TEST_ENVIRONMENT) $(STAMPS)/extra-experiments
+	@mkdir -p $(@D)
+	JEPA_ODE_EXAMPLES=$(EXAMPLES) JEPA_ODE_RECORD=$@ pytest -q $< -m "campaign or not campaign" --timeout 0
+
+$(CAMPAIGN)/engine.jsonl: $(STAMPS)/installed $(wildcard tests/cpp/*)
+	@mkdir -p $(@D)
+	cmake --preset release && cmake --build --preset release
+	ctest --preset release --verbose > $(@:.jsonl=.log) || { cat $(@:.jsonl=.log); exit 1; }
+	sed -n 's/^.*@record //p' $(@:.jsonl=.log) > $@
+
+# A sanitizer that finds something fails its stage: what is recorded are the programs that ran without a report.
+$(CAMPAIGN)/asan.jsonl $(CAMPAIGN)/tsan.jsonl: $(CAMPAIGN)/%.jsonl: $(STAMPS)/installed $(wildcard tests/cpp/*)
+	@mkdir -p $(@D)
+	$(MAKE) --no-print-directory $*
+	echo '{"property": 30, "quantity": "reports of $*, engine tests", "worst": 0, "at_most": 0, "cases": '$$(ctest --preset $* -N | sed -n 's/^Total Tests: //p')'}' > $@
 
 gradients: $(TEST_ENVIRONMENT) $(STAMPS)/extra-experiments  ## what needs PyTorch, which it installs: the right-hand side against autograd, nonlinear encoders
 	pytest tests/test_gradients_torch.py tests/test_encoders.py tests/test_experiments_mlp.py

@@ -1,13 +1,16 @@
 """How much the tests try: a little on every change, a lot in a campaign (`make campaign`).
 
-A campaign runs what is marked ``campaign`` and every hypothesis test with ``JEPA_ODE_EXAMPLES`` examples.
+A campaign runs what is marked ``campaign`` too, and every hypothesis test with ``JEPA_ODE_EXAMPLES`` examples.
 """
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
+from record import Records
 
 CAMPAIGN_EXAMPLES = int(os.environ.get("JEPA_ODE_EXAMPLES", "0"))
 
@@ -31,3 +34,18 @@ settings.load_profile("campaign" if CAMPAIGN_EXAMPLES else "ci")
 def case_count(ci: int, campaign: int) -> int:
     """Return how many cases a test with its own loop should draw: ``ci`` of them, or ``campaign`` in a campaign."""
     return campaign if CAMPAIGN_EXAMPLES else ci
+
+
+_RECORDS = Records()
+
+
+@pytest.fixture(scope="session")
+def record() -> Records:
+    """Note what was measured of a property of RELIABILITY.md: `record.Records`."""
+    return _RECORDS
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    path = os.environ.get("JEPA_ODE_RECORD")
+    if path and exitstatus == pytest.ExitCode.OK:
+        _RECORDS.write(Path(path))

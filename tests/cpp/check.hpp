@@ -7,6 +7,10 @@
 //       CHECK_THROWS(std::runtime_error, fails());
 //     }
 //
+// What is measured of a property of RELIABILITY.md is a record too, a line that `make campaign` collects (tests/record.py):
+//
+//     RECORD(3, "order of tsit5: distance to 5", std::abs(order - 5), 0.3);  // fails beyond the mark
+//
 // The program runs every case, or those whose names are its arguments.
 #pragma once
 
@@ -49,6 +53,12 @@ inline void report_close(double a, double b, double tolerance, const char* file,
   std::printf("%s:%d: failed: %s: %.17g against %.17g, tolerance %.3g\n", file, line, what, a, b, tolerance);
 }
 
+inline void record(int property, const char* quantity, double value, double at_most, const char* file, int line) {
+  report(value <= at_most, file, line, quantity);
+  std::printf("@record {\"property\": %d, \"quantity\": \"%s\", \"worst\": %.17g, \"at_most\": %.17g, \"cases\": 1}\n", property,
+              quantity, value, at_most);
+}
+
 }  // namespace check
 
 #define TEST(name)                                                      \
@@ -58,6 +68,7 @@ inline void report_close(double a, double b, double tolerance, const char* file,
 
 #define CHECK(...) check::report(static_cast<bool>(__VA_ARGS__), __FILE__, __LINE__, #__VA_ARGS__)
 #define CHECK_CLOSE(a, b, tolerance) check::report_close(a, b, tolerance, __FILE__, __LINE__, #a " == " #b)
+#define RECORD(property, quantity, value, at_most) check::record(property, quantity, value, at_most, __FILE__, __LINE__)
 #define CHECK_THROWS(exception, ...)                                               \
   do {                                                                             \
     bool thrown = false;                                                           \
