@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
 from record import Records
 
 CAMPAIGN_EXAMPLES = int(os.environ.get("JEPA_ODE_EXAMPLES", "0"))

@@ -51,10 +51,15 @@ class Records:
         row["worst"] = max(worst, row["worst"]) if at_least is None else min(worst, row["worst"])
         row["cases"] += count
         holds = worst <= at_most if at_most is not None else at_least is not None and worst >= at_least
-        assert holds, f"property {number}, {quantity}: {worst:.6g} beyond the mark {at_most if at_least is None else at_least:g}"
+        assert holds, (
+            f"property {number}, {quantity}: {worst:.6g} beyond the mark {at_most if at_least is None else at_least:g}"
+        )
 
     def write(self, path: Path) -> None:
         """Write all records, a line each."""
-        lines = [json.dumps({"property": number, "quantity": quantity, **row}) for (number, quantity), row in self._rows.items()]
+        lines = [
+            json.dumps({"property": number, "quantity": quantity, **row})
+            for (number, quantity), row in self._rows.items()
+        ]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"{line}\n" for line in lines))

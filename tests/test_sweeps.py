@@ -28,6 +28,7 @@ from conftest import case_count
 xarray = pytest.importorskip("xarray", reason='needs the extra "sweep"')
 zarr = pytest.importorskip("zarr", reason='needs the extra "sweep"')
 
+from jepa_ode.sweeps._ctrl_c import CtrlC  # noqa: E402
 from jepa_ode.sweeps._grid import Grid  # noqa: E402
 from jepa_ode.sweeps._store import ZarrRecord  # noqa: E402
 
@@ -590,6 +591,43 @@ def test_ctrl_c_keeps_what_is_finished(executor: int | None, tmp_path: Path) -> 
     assert jo.sweep(
         {"a": range(6)}, sweep_tasks.interrupted, store=tmp_path / "s", **call
     ).value.values.tolist() == list(range(6))
+
+
+def test_ctrl_c_is_held_back_and_not_lost() -> None:
+    usual, events = signal.getsignal(signal.SIGINT), []
+    with pytest.raises(KeyboardInterrupt), CtrlC(tell=lambda: events.append("told")) as ctrl_c:
+        ctrl_c.let_through()
+        os.kill(os.getpid(), signal.SIGINT)
+        events.append("not interrupted")
+        with pytest.raises(KeyboardInterrupt):
+            ctrl_c.let_through()
+        events.append("let through")
+        os.kill(os.getpid(), signal.SIGINT)
+    assert events == ["told", "not interrupted", "let through", "told"]
+    assert signal.getsignal(signal.SIGINT) is usual
+    with ThreadPoolExecutor(1) as pool:  # which gets no Ctrl-C
+        pool.submit(lambda: CtrlC().__enter__().__exit__()).result()
+    assert signal.getsignal(signal.SIGINT) is usual
+
+
+def test_ctrl_c_inside_of_a_fork_is_not_lost(tmp_path: Path) -> None:
+    """There Python prints a KeyboardInterrupt and goes on, without what the hooks of modules had left to do."""
+    script = """
+import os, signal, sys
+import sweep_tasks
+
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))
+sweep_tasks.sweep_flows(sys.argv[1], executor=2)
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "s")],
+        cwd=Path(sweep_tasks.__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert process.returncode
+    assert "KeyboardInterrupt: sweep interrupted" in process.stderr and "Exception ignored" not in process.stderr
 
 
 def test_an_unfinished_store_can_be_looked_at(tmp_path: Path) -> None:

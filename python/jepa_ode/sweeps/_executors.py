@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from .._validate import as_index
 from ._cells import BlockResult
+from ._ctrl_c import CtrlC
 from ._grid import Block
 
 __all__ = ["Executor", "ExecutorError", "work_off"]
@@ -54,7 +55,9 @@ def work_off(
     """
     if executor is None:
         for block in blocks:
-            take(block, function(*arguments(block)) if wanted(block) else None)
+            result = function(*arguments(block)) if wanted(block) else None
+            with CtrlC():
+                take(block, result)
     elif isinstance(executor, int) and not isinstance(executor, bool):
         number = as_index("executor", executor, minimum=1)
         _require_picklable(arguments, blocks)
@@ -122,17 +125,21 @@ class _Crew:
     ) -> None:
         left = iter(blocks)
         try:
-            while True:
-                while len(self._pending) < self._window and (block := next(left, None)) is not None:
-                    if wanted(block):
-                        self._submit(block, function, arguments(block))
+            with CtrlC(tell=lambda: self._ready.put(None)) as ctrl_c:
+                while True:
+                    while len(self._pending) < self._window and (block := next(left, None)) is not None:
+                        if wanted(block):
+                            self._submit(block, function, arguments(block))
+                        else:
+                            self._take(block, None)
+                    if not self._pending:
+                        break
+                    future = self._ready.get()
+                    if future is None:
+                        ctrl_c.let_through()
                     else:
-                        self._take(block, None)
-                if not self._pending:
-                    break
-                future = self._ready.get()
-                result = _result(future)
-                self._take(self._pending.pop(future), result)
+                        result = _result(future)
+                        self._take(self._pending.pop(future), result)
         except BaseException:
             self._end()
             raise
@@ -159,10 +166,10 @@ class _Crew:
             self._stop()  # which waits for what is being worked on
         with suppress(queue.Empty):
             while True:
-                future = self._ready.get_nowait()
-                with suppress(Exception, CancelledError, KeyboardInterrupt):
-                    result = future.result()
-                    self._take(self._pending.pop(future), result)
+                if (future := self._ready.get_nowait()) is not None:
+                    with suppress(Exception, CancelledError, KeyboardInterrupt):
+                        result = future.result()
+                        self._take(self._pending.pop(future), result)
 
 
 def _result(future: Any) -> BlockResult:
