@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import fields
 
 import pytest
 
 import jepa_ode as jo
 from jepa_ode.objectives import as_objective
+from jepa_ode.sweeps import tasks
 
 
 @pytest.mark.parametrize(("name", "objective"), [("jepa", jo.JEPA()), ("MAE", jo.MAE()), (jo.MAE(0.1), jo.MAE(0.1))])
@@ -21,6 +23,17 @@ def test_closed_forms_hold_for_the_defaults_only() -> None:
     assert jo.MAE().is_plain
     for objective in (jo.JEPA(stop_gradient=False), jo.JEPA(ema=1.0), jo.JEPA(weight_decay=0.1), jo.MAE(0.1)):
         assert not objective.is_plain
+
+
+def test_who_knows_the_options_by_name_knows_them_all() -> None:
+    """Each of these would ignore a new option without a word: docs/extending.md has the list."""
+    options = {field.name for field in fields(jo.JEPA)} | {field.name for field in fields(jo.MAE)}
+    assert options == {
+        "stop_gradient",
+        "ema",
+        "weight_decay",
+    }  # stability, assumptions, cli/analyze: look, then add it here
+    assert options == set(tasks._OPTIONS)
 
 
 def test_bad_options_are_named() -> None:

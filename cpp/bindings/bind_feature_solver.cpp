@@ -52,7 +52,13 @@ py::dict tableau_of() {
 }
 
 py::dict tableau(const std::string& method) {
-  return method_of(method) == RungeKuttaMethod::tsit5 ? tableau_of<Tsit5>() : tableau_of<Dop853>();
+  switch (method_of(method)) {
+    case RungeKuttaMethod::tsit5:
+      return tableau_of<Tsit5>();
+    case RungeKuttaMethod::dop853:
+      return tableau_of<Dop853>();
+  }
+  throw std::logic_error("a Runge-Kutta method without a tableau");
 }
 
 }  // namespace

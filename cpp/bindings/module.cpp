@@ -9,11 +9,11 @@ namespace jepa_ode::bindings {
 
 void bind_status(py::module_& module) {
   py::native_enum<Status>(module, "Status", "enum.IntEnum", "How a computation ended, one code per feature or network.")
-      .value("OK", Status::ok)
-      .value("MAX_STEPS", Status::max_steps)
-      .value("STEP_TOO_SMALL", Status::step_too_small)
-      .value("NOT_FINITE", Status::not_finite)
-      .value("STOPPED", Status::stopped)
+      .value("OK", Status::ok, message(Status::ok))
+      .value("MAX_STEPS", Status::max_steps, message(Status::max_steps))
+      .value("STEP_TOO_SMALL", Status::step_too_small, message(Status::step_too_small))
+      .value("NOT_FINITE", Status::not_finite, message(Status::not_finite))
+      .value("STOPPED", Status::stopped, message(Status::stopped))
       .finalize();
   module.def("status_message", &message, py::arg("status"), "The sentence that explains a status.");
 }

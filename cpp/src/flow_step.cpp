@@ -17,11 +17,15 @@ constexpr Index chunk = 512;
 
 // How far along the negative real axis a pair is stable: beyond, a step is refused by its own error estimate.
 template <class Pair>
-constexpr double stability_limit = 0.0;
+struct StabilityLimit;
 template <>
-constexpr double stability_limit<Tsit5> = 3.5;
+struct StabilityLimit<Tsit5> {
+  static constexpr double value = 3.5;
+};
 template <>
-constexpr double stability_limit<Dop853> = 6.3;
+struct StabilityLimit<Dop853> {
+  static constexpr double value = 6.3;
+};
 
 // Weights of the stages in y(t + theta h) - y(t) = h sum_j w_j k_j: the cubic Hermite polynomial of the two ends and
 // the terms that tableau.hpp describes.
@@ -101,7 +105,7 @@ double ExplicitFlowStep<Pair>::attempt(const Vector& state, const Vector& veloci
   static_assert(Pair::c[Pair::stages - 1] == 1.0 && Pair::c[Pair::stages] == 1.0);
   const double apart = (next - scratch_).norm();
   const double pulled = (stages_.col(last_stage) - stages_.col(last_stage - 1)).norm();
-  stiffness_ = apart > 0 ? h * pulled / (stability_limit<Pair> * apart) : 0.0;
+  stiffness_ = apart > 0 ? h * pulled / (StabilityLimit<Pair>::value * apart) : 0.0;
 
   double difference[std::size(Pair::error)];
   for (std::size_t r = 0; r < std::size(Pair::error); ++r) {

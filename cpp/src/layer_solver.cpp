@@ -14,7 +14,7 @@
 //     rate   omega = max_i (sum_j |J_ij| d_j)/d_i + 2 L sigma
 //
 // The k-th derivative of y is of the size |y'| nu^(k-1), so that a method whose estimate is of order h^k errs by about
-// scaling_constant (h nu)^k |y'|/nu. The larger of estimate and law must meet the tolerance, and the first step is the
+// ScalingConstant (h nu)^k |y'|/nu. The larger of estimate and law must meet the tolerance, and the first step is the
 // one for which the law does. omega bounds every eigenvalue of J, so that steps of at most longest_step/omega are
 // stable.
 //
@@ -43,11 +43,15 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
 template <class Method>
-constexpr double scaling_constant = 0.0;
+struct ScalingConstant;
 template <>
-constexpr double scaling_constant<Tsit5> = 1e-4;
+struct ScalingConstant<Tsit5> {
+  static constexpr double value = 1e-4;
+};
 template <>
-constexpr double scaling_constant<Dop853> = 1e-6;
+struct ScalingConstant<Dop853> {
+  static constexpr double value = 1e-6;
+};
 
 constexpr double longest_step = 2.0;          // in units of 1/omega
 constexpr double largest_tolerance = 0.1;     // relative to w: beyond, no estimate means anything
@@ -471,7 +475,7 @@ void solve(const Task& task, const System& system, unsigned threads, Interrupt& 
   parallel_for(count, chunk, threads, interrupt, [&](std::size_t begin, std::size_t end) {
     std::vector<Journey> journeys = departures(task, begin, end);
     std::vector<Journey> stiff;
-    LanePool<ExplicitLayerStep<Method, System::size>, System>(task, system, scaling_constant<Method>, interrupt)
+    LanePool<ExplicitLayerStep<Method, System::size>, System>(task, system, ScalingConstant<Method>::value, interrupt)
         .run(journeys, &stiff);
     LanePool<RosenbrockLayerStep<System::size>, System>(task, system, 0.0, interrupt).run(stiff, nullptr);
   });

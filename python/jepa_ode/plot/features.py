@@ -251,6 +251,8 @@ def plot_features(
         return dress(ax, "coordinate of the data", "", grid=False)
     height, width = image_shape
     colormap, norm = rho_palette(rho)
+    tile = ax.get_window_extent().width * 72 / ax.figure.dpi / (1.12 * columns)
+    size = min(9.0, tile / 8.5)  # points: two labels side by side over a tile
     for place, i in enumerate(order):
         row, column = divmod(place, columns)
         left, top = column * 1.12, row * 1.36
@@ -274,7 +276,7 @@ def plot_features(
             f"{place + 1}.  #{i + 1}",
             ha="left",
             va="bottom",
-            fontsize=9,
+            fontsize=size,
             weight="bold",
         )
         ax.text(
@@ -283,7 +285,7 @@ def plot_features(
             rf"$\rho$ {rho[i]:.2f}",
             ha="right",
             va="bottom",
-            fontsize=8.5,
+            fontsize=size,
             color=INK,
         )
     ax.set_xlim(-0.04, columns * 1.12 - 0.08)
