@@ -134,6 +134,7 @@ dist: $(STAMPS)/group-dist  ## source distribution and wheel in dist/, each trie
 	  build/smoke/bin/pip install --quiet dist/*.$$kind --config-settings=cmake.define.JEPA_ODE_ISAS=baseline && \
 	  (cd build/smoke && bin/python -I $(CURDIR)/tests/smoke.py) || exit 1; \
 	done
+	build/smoke/bin/python tools/footprint.py dist/*.whl
 
 # --- slower checks ----------------------------------------------------------------------------------------------------
 

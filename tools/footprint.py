@@ -3,13 +3,12 @@
     python tools/footprint.py dist/*.whl
 
 Prints the sizes of the wheel and of its largest files, and how long importing the package takes beside NumPy, which it needs.
-Fails beyond the size that the wheel may have: a new file or a compiler's option may double it unseen. Time is no reason to fail.
+Fails beyond the size that the wheel may have, which a new file or a compiler's option may double unseen. Time is no reason to.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
@@ -38,15 +37,12 @@ def main() -> int:
     size = wheel.stat().st_size / 1e6
     with zipfile.ZipFile(wheel) as archive:
         files = archive.infolist()
-    print(
-        f"{wheel.name}: {size:.2f} MB (at most {LARGEST_WHEEL:g}), unpacked {sum(file.file_size for file in files) / 1e6:.2f} MB"
-    )
+    unpacked = sum(file.file_size for file in files) / 1e6
+    print(f"{wheel.name}: {size:.2f} MB (at most {LARGEST_WHEEL:g}), unpacked {unpacked:.2f} MB")
     for file in sorted(files, key=lambda file: -file.file_size)[:5]:
-        print(f"  {file.file_size / 1e6:6.2f} MB  {os.path.basename(file.filename)}")
-    bare, numpy, package = (import_time(statement) for statement in ("pass", "import numpy", "import jepa_ode"))
-    print(
-        f"import jepa_ode: {1e3 * (package - bare):.0f} ms, of which {1e3 * (numpy - bare):.0f} ms are NumPy (medians of {RUNS})"
-    )
+        print(f"  {file.file_size / 1e6:6.2f} MB  {Path(file.filename).name}")
+    bare, numpy, package = (1e3 * import_time(statement) for statement in ("pass", "import numpy", "import jepa_ode"))
+    print(f"import jepa_ode: {package - bare:.0f} ms, of which NumPy {numpy - bare:.0f} ms (medians of {RUNS})")
     return 1 if size > LARGEST_WHEEL else 0
 
 
