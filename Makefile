@@ -144,7 +144,7 @@ EXAMPLES ?= 2000
 CAMPAIGN := build/campaign
 STAGES := $(patsubst tests/test_%.py,$(CAMPAIGN)/%.jsonl,$(wildcard tests/test_*.py)) $(addprefix $(CAMPAIGN)/, engine.jsonl asan.jsonl tsan.jsonl)
 campaign: $(STAGES)  ## long tests and every property on EXAMPLES examples; goes on where it was stopped; a table at the end
-	python tools/campaign_table.py $^ --output docs/campaign_table.md
+	python tools/campaign_table.py $^ --output docs/tables/campaign.md
 
 $(CAMPAIGN)/%.jsonl: tests/test_%.py $(TEST_ENVIRONMENT) $(STAMPS)/extra-experiments
 	@mkdir -p $(@D)

@@ -39,7 +39,7 @@ extensions = [
     "names",
     "theory_links",
 ]
-exclude_patterns = ["_sphinx"]
+exclude_patterns = ["_sphinx", "tables"]
 nitpicky = True
 nitpick_ignore = [("py:obj", "concurrent.futures"), ("py:class", "collections.abc.Callable")]  # of Python's own library
 language = "en"

@@ -1,6 +1,6 @@
 """Make the campaign's table of the records of its stages: every property of RELIABILITY.md, worst value beside pass mark.
 
-    python tools/campaign_table.py build/campaign/*.jsonl --output docs/campaign_table.md
+    python tools/campaign_table.py build/campaign/*.jsonl --output docs/tables/campaign.md
 
 Fails where a property has no record.
 """

@@ -5,6 +5,8 @@ What is shown and not run, since it needs PyTorch or data that a reader has, sta
 
 from __future__ import annotations
 
+import re
+
 from myst_nb.core.read import read_myst_markdown_notebook
 from myst_parser.config.main import MdParserConfig
 from nbformat import NotebookNode
@@ -20,4 +22,17 @@ def read(text: str) -> NotebookNode:
         notebook.metadata["kernelspec"] = KERNEL
     else:
         notebook.metadata["mystnb"] = {"execution_mode": "off"}
+    said = ""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            said = cell.source
+        else:
+            cell.metadata["mystnb"] = {"image": {"alt": alternative(said)}}
     return notebook
+
+
+def alternative(text: str) -> str:
+    """Return what stands for a figure where it cannot be seen: the last sentence before its code, without markup."""
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text.strip().split("\n\n")[-1])
+    sentence = re.split(r"(?<=[.:!?])\s+(?=[A-Z])", " ".join(re.sub(r"[`*#$]", "", plain).split()))[-1]
+    return f"Figure: {sentence.rstrip(':.')}"
