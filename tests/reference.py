@@ -49,7 +49,7 @@ def layer_error(w: Any, w_ref: Any, t: Any, lam: Any, sigma2: Any, depth: float,
     """E = |u - u_ref| / (|u_ref| + t |u'(u_ref)|), the measure of THEORY.md 3, in logarithms: nothing overflows."""
     with np.errstate(all="ignore"):
         log_u = np.log(w_ref) / depth
-        relative = np.abs(np.expm1((np.log(w) - np.log(w_ref)) / depth))
+        relative = np.abs(np.expm1(np.log1p((w - w_ref) / w_ref) / depth))  # logarithms have fewer digits than w
         p, q = (2 * depth, 1) if objective == "jepa" else (depth, depth + 1)
         log_clock = (p - 1) * log_u + np.log(t)  # t |u'| / u is exp(log_clock) |lam - sigma2 u^q|
         gap = np.abs(np.sign(lam) - np.exp(np.log(sigma2) - np.log(np.abs(lam)) + q * log_u))
