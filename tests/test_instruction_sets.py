@@ -46,7 +46,7 @@ Responses = dict[str, list[npt.NDArray[np.float64]]]
 @pytest.fixture(scope="module")
 def ensembles() -> list[dict[str, Any]]:
     rng = np.random.default_rng(15)
-    return [random_ensemble(rng, 10) for _ in range(case_count(ci=100, campaign=2000))]
+    return [random_ensemble(rng, 10) for _ in range(case_count(ci=30, campaign=2000))]
 
 
 @pytest.fixture(scope="module")
