@@ -49,11 +49,13 @@ def layer_error(w: Any, w_ref: Any, t: Any, lam: Any, sigma2: Any, depth: float,
     """E = |u - u_ref| / (|u_ref| + t |u'(u_ref)|), the measure of THEORY.md 3, in logarithms: nothing overflows."""
     with np.errstate(all="ignore"):
         log_u = np.log(w_ref) / depth
-        relative = np.abs(np.expm1((np.log(w) - np.log(w_ref)) / depth))
+        relative = np.abs(np.expm1(np.log1p((w - w_ref) / w_ref) / depth))  # logarithms have fewer digits than w
         p, q = (2 * depth, 1) if objective == "jepa" else (depth, depth + 1)
-        growth = np.abs(lam) * np.exp((p - 1) * log_u + np.log(t))
-        decay = sigma2 * np.exp((p - 1 + q) * log_u + np.log(t))
-        balance = np.where(growth > 0, growth * np.abs(np.sign(lam) - decay / growth), decay)
+        log_clock = (p - 1) * log_u + np.log(t)  # t |u'| / u is exp(log_clock) |lam - sigma2 u^q|
+        gap = np.abs(np.sign(lam) - np.exp(np.log(sigma2) - np.log(np.abs(lam)) + q * log_u))
+        pull = np.where(lam == 0, np.log(sigma2) + q * log_u, np.log(np.abs(lam)) + np.log(gap))
+        # A gap that is rounding means rest: times a late t it would forgive every error.
+        balance = np.where(gap < 1e-12, 0.0, np.exp(log_clock + pull))
         return np.where(w == w_ref, 0.0, relative / (1 + balance))
 
 

@@ -1,4 +1,4 @@
-"""The compiled modules: which one runs, what it may use, what it exports (RELIABILITY.md 15, 29, 31)."""
+"""The compiled modules: which one runs, what it may use, what it exports (RELIABILITY.md 29, 31)."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import jepa_ode as jo
 import precise
 from conftest import case_count
+from record import Records
 
 EPS_M = np.finfo(float).eps
 
@@ -40,42 +41,56 @@ def random_case(rng: np.random.Generator) -> dict[str, object]:
     return {"objective": objective, "depth": depth, "spec": spec, "eps": float(eps), "t": float(t)}
 
 
-def computed_error(objective: str, depth: float, spec: jo.Spectrum, eps: float, t: float) -> float:
+def computed_error(objective: str, depth: float, spec: jo.Spectrum, eps: float, t: float) -> float | None:
+    """Return E in units of eps_m, or None where no double can hold the response."""
     solution = jo.solve(spec, objective, depth=depth, eps=eps, t=[t])
-    if not solution.success:  # only a response that no double can hold
+    if not solution.success:
         assert jo.fixed_point(spec, objective, depth=depth)[0] > 1e300
-        return 0.0
+        return None
     w = float(solution.w[0, 0])
     if w < 1e-300:  # exponential decay (MAE at depth 1) and steep power laws leave the range of a double
         assert spec.lam[0] < 0
         assert jo.time_to_reach(spec, objective, depth=depth, eps=eps, w=1e-299)[0] < t
-        return 0.0
-    return precise.error(w, t, float(spec.lam[0]), float(spec.sigma2[0]), eps, depth, objective)
+        return None
+    return precise.error(w, t, float(spec.lam[0]), float(spec.sigma2[0]), eps, depth, objective) / EPS_M
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_error_is_a_few_roundings(seed: int) -> None:
+def test_error_is_a_few_roundings(record: Records, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    errors = []
-    for _ in range(case_count(ci=150, campaign=5000)):
+    left = case_count(ci=150, campaign=5000)
+    while left:
         case = random_case(rng)
-        errors.append((computed_error(**case), case))  # type: ignore[arg-type]
-    worst, case = max(errors, key=lambda pair: pair[0])
-    print(f"worst E of {len(errors)} cases: {worst / EPS_M:.2f} eps_m")
-    assert worst <= 16 * EPS_M, case
+        error = computed_error(**case)  # type: ignore[arg-type]
+        if error is None:
+            continue
+        left -= 1
+        if error > 8:
+            print(f"E = {error:.2f} eps_m: {case}")
+        record(1, f"E / eps_m, {case['objective']}, {way(**case)}", error, at_most=16)  # type: ignore[arg-type]
+
+
+def way(objective: str, depth: float, spec: jo.Spectrum, eps: float, t: float) -> str:
+    if spec.lam[0] <= 0:
+        return "lambda <= 0"
+    return "from below" if eps < jo.fixed_point(spec, objective, depth=depth)[0] else "from above"
 
 
 @pytest.mark.parametrize("objective", ["jepa", "mae"])
 @pytest.mark.parametrize("depth", [1.0, 1 + 1e-9, 1.1, 1.25, 1.5, 1.5 + 1e-12, 2, 2.5, 3, 6.9, 7, 9, 31, 64])
 @pytest.mark.parametrize(("lam", "eps"), [(0.9, 0.01), (0.9, 0.95), (0.9, 3.0), (-0.9, 0.01), (-0.9, 3.0), (0, 0.1)])
-def test_every_branch_of_the_master_curve(objective: str, depth: float, lam: float, eps: float) -> None:
+def test_every_branch_of_the_master_curve(
+    record: Records, objective: str, depth: float, lam: float, eps: float
+) -> None:
     """Depths beside the logarithmic cases of T, times from before the rise to saturation."""
     spec = jo.Spectrum([lam], sigma2=[1.3])
     scale = jo.critical_time(spec, objective, depth=depth, eps=eps)[0]
     if not 0 < scale < math.inf:
         scale = 1.0
     for t in scale * np.array([1e-9, 0.1, 0.9, 0.999, 1.001, 1.1, 3.0, 40.0, 1e6]):
-        assert computed_error(objective, depth, spec, eps, float(t)) <= 16 * EPS_M, t
+        error = computed_error(objective, depth, spec, eps, float(t))
+        if error is not None:
+            record(1, "E / eps_m, every branch and its far end", error, at_most=16)
 
 
 @pytest.mark.parametrize(
@@ -98,10 +113,11 @@ def test_every_branch_of_the_master_curve(objective: str, depth: float, lam: flo
     ],
 )
 def test_the_far_ends_of_every_branch(
-    objective: str, depth: float, lam: float, sigma2: float, eps: float, t: float
+    record: Records, objective: str, depth: float, lam: float, sigma2: float, eps: float, t: float
 ) -> None:
-    spec = jo.Spectrum([lam], sigma2=[sigma2])
-    assert computed_error(objective, depth, spec, eps, t) <= 16 * EPS_M
+    error = computed_error(objective, depth, jo.Spectrum([lam], sigma2=[sigma2]), eps, t)
+    assert error is not None
+    record(1, "E / eps_m, every branch and its far end", error, at_most=16)
 
 
 @pytest.mark.parametrize("depth", [300, 520, 530, 600, 1000.5, 2000, 10_000])
@@ -119,9 +135,12 @@ def test_very_deep_encoders(depth: float) -> None:
 
 @given(objectives, depths, log_uniform(1e-3, 1e3), log_uniform(1e-3, 1e3), log_uniform(1e-6, 10), st.floats(0.01, 0.99))
 def test_time_to_reach_inverts_solve(
-    objective: str, depth: float, lam: float, sigma2: float, eps: float, way: float
+    record: Records, objective: str, depth: float, lam: float, sigma2: float, eps: float, way: float
 ) -> None:
-    """RELIABILITY.md 5: time_to_reach(w(t)) = t, up to what the rounding of w makes of it: dt = dw / w'."""
+    """RELIABILITY.md 5: time_to_reach(w(t)) = t, up to what the rounding of w makes of it: dt = dw / w'.
+
+    An error of t over t + u/u' is the E of the u that is reached.
+    """
     spec = jo.Spectrum([lam], sigma2=[sigma2])
     fixed = jo.fixed_point(spec, objective, depth=depth)[0]
     if not 0 < fixed < 1e300:
@@ -136,12 +155,13 @@ def test_time_to_reach_inverts_solve(
     power, q = (2 - 1 / depth, 1) if objective == "jepa" else (1 - 1 / depth, depth + 1)
     with np.errstate(over="ignore", under="ignore", divide="ignore"):
         relative_speed = depth * lam * w**power * abs(1 - (w / fixed) ** (q / depth))  # |w'|/w
-        assert abs(again[0] - t[0]) <= 16 * EPS_M * (t[0] + depth / relative_speed)
+        error = abs(again[0] - t[0]) / (t[0] + depth / relative_speed)
+    record(5, f"E / eps_m of there and back, {objective}", error / EPS_M, at_most=16)
 
 
 @pytest.mark.parametrize("objective", ["jepa", "mae"])
 @pytest.mark.parametrize("depth", [1, 1.0001, 1.5, 2, 3, 9, 17.5, 64, 200.3])
-def test_extremes_stay_between_start_and_fixed_point(objective: str, depth: float) -> None:
+def test_extremes_stay_between_start_and_fixed_point(record: Records, objective: str, depth: float) -> None:
     """RELIABILITY.md 6: the whole range of doubles, every time from 0 to inf."""
     rng = np.random.default_rng(int(depth * 10))
     n = case_count(ci=300, campaign=20_000)
@@ -150,21 +170,22 @@ def test_extremes_stay_between_start_and_fixed_point(objective: str, depth: floa
     lam *= rng.choice([1, 1, 1, -1, 0], n)
     spec = jo.Spectrum(lam, sigma2=sigma2)
     eps = rng.choice([5e-324, 1e-310, 1e-300, 1e-100, 1e-10, 1e-2, 1, 10, 1e100, 1.7e308], n)
-    t = np.array([0, 5e-324, 1e-300, 1e-20, 1e-5, 0.1, 1, 10, 1e5, 1e20, 1e100, 1e300, 1.7e308, math.inf])
+    t = np.array([0, 5e-324, 1e-300, 1e-20, 1e-5, 0.1, 1, 10, 1e5, 1e20, 1e100, 1e300, 1e308, 1.7e308, math.inf])
     solution = jo.solve(spec, objective, depth=depth, eps=eps, t=t)
     fixed = jo.fixed_point(spec, objective, depth=depth)
 
     # The only failure: a response that no double can hold.
-    assert np.isinf(fixed[solution.status != jo.Status.OK]).all()
-    assert np.isnan(solution.w).any(axis=1).tolist() == (solution.status != jo.Status.OK).tolist()
     ok = solution.status == jo.Status.OK
+    assert np.isinf(fixed[~ok]).all()
+    assert np.isnan(solution.w[~ok]).any(axis=1).all()
+    record(6, "NaN with OK, exact", np.isnan(solution.w[ok]).sum(), at_most=0, cases=solution.w.size)
     w, fixed, eps = solution.w[ok], fixed[ok], eps[ok]
     assert (w[:, 0] == eps).all()
     finite = np.isfinite(fixed)
     assert (w[finite, -1] == fixed[finite]).all()
     slack = 4 * EPS_M * w + 4 * np.finfo(float).smallest_subnormal
-    assert (w - slack <= np.maximum(eps, fixed)[:, None]).all()
-    assert (w + slack >= np.minimum(eps, fixed)[:, None]).all()
+    outside = (w - slack > np.maximum(eps, fixed)[:, None]) | (w + slack < np.minimum(eps, fixed)[:, None])
+    record(6, "values not between start and fixed point, exact", outside.sum(), at_most=0, cases=w.size)
     toward = np.sign(fixed - eps)[:, None] * np.diff(w, axis=1)
     assert (toward >= -slack[:, 1:]).all()
 

@@ -105,6 +105,31 @@ TEST(steps_are_of_order_4_and_estimates_of_order_3) {
   }
 }
 
+// Error at t = 2 of y' = y (0.7 - 1.1 y^2), y(0) = 0.3, MAE at depth 1, in steps of equal length.
+double error_of_steps(const Rock4Method& method, int count) {
+  fill_tableau(method);
+  const auto s = static_cast<std::size_t>(method.stages);
+  const double h = 2.0 / count;
+  double y = 0.3;
+  for (int step = 0; step < count; ++step) {
+    double k[rows], stage = y;
+    for (std::size_t i = 0; i <= s; ++i) {
+      stage = y;
+      for (std::size_t j = 0; j < i; ++j) stage += h * Tableau::a[i][j] * k[j];
+      k[i] = stage * (0.7 - 1.1 * stage * stage);
+    }
+    y = stage;
+  }
+  return std::abs(y - std::sqrt(0.7 / (1.1 + (0.7 / 0.09 - 1.1) * std::exp(-2.8))));
+}
+
+TEST(fitted_order_is_4) {
+  for (const Rock4Method& method : rock4_methods) {
+    const double order = std::log2(error_of_steps(method, 32) / error_of_steps(method, 64));
+    RECORD(3, "fitted order less order, rock4", std::abs(order - 4), 0.3);
+  }
+}
+
 TEST(a_wrong_digit_is_seen) {
   Rock4Method misprinted = rock4_methods[3];
   misprinted.a[4] += 1e-10;
