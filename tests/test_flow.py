@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import sys
 from types import SimpleNamespace
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
 import jepa_ode as jo
-from ctrl_c import assert_ctrl_c_ends
 from jepa_ode._core import engine
 from jepa_ode.flow_problem import network_flow, start_state
 from reference_flow import (
@@ -624,25 +622,3 @@ def test_the_state_of_the_engine_is_the_network_and_its_target():
     np.testing.assert_array_equal(
         start_state(net, jo.JEPA(ema=1.0)), np.concatenate([weights, weights[: 3 * 4 + 4 * 2]])
     )
-
-
-# --- process (25) ---------------------------------------------------------------------------------
-
-ENDLESS = """
-import numpy as np, time, jepa_ode as jo
-cov = jo.Covariances(np.eye(60), 0.5 * np.eye(60), np.eye(60))
-net = jo.LinearNetwork.balanced(60, 2, 0.1)
-features = cov.spectrum()
-print("running", flush=True)
-try:
-    jo.gradient_flow(net, cov, "jepa", t=[0, 1e12], features=features, max_steps=10**9)
-except KeyboardInterrupt:
-    print("interrupted", time.time(), flush=True)
-flow = jo.gradient_flow(net, cov, "jepa", t=[0, 1], features=features)
-print("next", flow.success, flush=True)
-"""
-
-
-@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
-def test_ctrl_c_ends_a_flow_at_once():
-    assert_ctrl_c_ends(ENDLESS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from itertools import pairwise
 from types import SimpleNamespace
@@ -13,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jepa_ode as jo
-from ctrl_c import assert_ctrl_c_ends
 from jepa_ode import training
 from jepa_ode._core import engine
 from jepa_ode.batches import _GaussianBatches
@@ -634,29 +632,6 @@ def test_samplers_are_held_to_their_word():
         jo.train(net, Short(), "jepa", lr=0.1, steps=2, features=features)
     with pytest.raises(ValueError, match="need features="):
         jo.train(net, Short(), "jepa", lr=0.1, steps=2, batch_size=4)
-
-
-# --- process (25) ---------------------------------------------------------------------------------
-
-ENDLESS = """
-import numpy as np, time, jepa_ode as jo
-x, y = np.random.default_rng(0).standard_normal((2, 1000, {d}))
-net = jo.LinearNetwork.balanced({d}, 2, 0.1)
-features = jo.Covariances(np.eye({d}), 0.5 * np.eye({d})).spectrum()
-print("running", flush=True)
-try:
-    jo.train(net, (x, y), "jepa", lr=1e-4, steps=10**7, batch_size=500, features=features)
-except KeyboardInterrupt:
-    print("interrupted", time.time(), flush=True)
-run = jo.train(net, (x, y), "jepa", lr=1e-4, steps=2, batch_size=500, features=features)
-print("next", run.success, flush=True)
-"""
-
-
-@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
-@pytest.mark.parametrize("d", [10, 200])
-def test_ctrl_c_ends_a_training_at_once(d):
-    assert_ctrl_c_ends(ENDLESS.format(d=d), wait=0.5)
 
 
 @given(st.integers(1, 3000), st.integers(1, 20), st.integers(0, 10**6))
