@@ -195,14 +195,22 @@ def test_calls_keep_nothing(record: Records) -> None:
 REFUSED = """
 import resource
 _, most = resource.getrlimit(resource.RLIMIT_AS)
+def limit(room):  # the memory that is free within the process is taken first, and returned
+    ballast = []
+    resource.setrlimit(resource.RLIMIT_AS, (int(memory("VmSize") * 2**20), most))
+    try:
+        while True:
+            ballast.append(bytearray(2**18))
+    except MemoryError:
+        resource.setrlimit(resource.RLIMIT_AS, (int(memory("VmSize") * 2**20 + room), most))
+    return ballast
 for name, entry in ENTRIES.items():
     next_call, call = entry.small(), entry.large()
     expected, whole = next_call(), call()
     done = 0
     for k in range(count + 1):  # up to the first that suffices each is refused at a place of its own
         room = 2 ** (16 + 11 * k / count) if k < count else 2**30  # bytes
-        resource.setrlimit(resource.RLIMIT_AS, (int(memory("VmSize") * 2**20 + room), most))
-        refused = wrong = 0
+        ballast, refused, wrong = limit(room), 0, 0
         try:
             wrong = not same(call(), whole)
         except MemoryError:
@@ -211,6 +219,7 @@ for name, entry in ENTRIES.items():
             print(type(error), error, file=sys.stderr)
             wrong = 1
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        del ballast
         print(f"{name}: {refused} {int(wrong)} {int(not same(next_call(), expected))}", flush=True)
         done += not refused
         if done == 2:
@@ -222,7 +231,6 @@ for name, entry in ENTRIES.items():
 def test_memory_that_is_refused(record: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     """MemoryError, at whatever place, and the next call works."""
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # its threads end the process where they get no memory
-    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")  # what is free goes back to the system
     found = measured(MEMORY + REFUSED, timeout=case_count(280, 3600), count=case_count(5, 300))
     assert found.keys() == ENTRIES.keys()
     for outcomes in found.values():
@@ -296,7 +304,7 @@ def test_results_too_large_are_refused_before_work(monkeypatch: pytest.MonkeyPat
             call()
         record(28, "time to refuse what is too large, in seconds", time.perf_counter() - begin, at_most=2)
     # No memory holds times that make n m overflow, so they are but claimed.
-    monkeypatch.setattr(sys.modules["jepa_ode.solve"], "as_times", lambda *_: np.broadcast_to(0.0, 2**60))
+    monkeypatch.setattr(sys.modules["jepa_ode.solve"], "as_times", lambda *_: np.broadcast_to(0.0, 2**59))
     for method in ("exact", "tsit5", "dop853"):
         with pytest.raises(ValueError, match="more values than memory has addresses"):
             jo.solve(spectrum(40), "jepa", depth=1, eps=0.1, t=0.0, method=method)
