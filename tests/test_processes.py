@@ -189,7 +189,7 @@ def test_calls_keep_nothing(record: Records) -> None:
     assert found.keys() == ENTRIES.keys()
     for ((grown, objects),) in found.values():
         record(24, "memory kept by repeated calls, in MiB", grown, at_most=8, cases=count)
-        record(24, "Python objects kept per call", objects, at_most=0.5, cases=count)
+        record(24, "Python objects kept per call", objects, at_most=0.9, cases=count)  # one is a leak
 
 
 REFUSED = """
