@@ -167,7 +167,7 @@ REPEATED = """
 import gc
 for name, entry in ENTRIES.items():
     call = entry.small()
-    for _ in range(100):
+    for _ in range(400):
         call()
     before, kept = peak_since(None), []
     for _ in range(5):
@@ -184,7 +184,7 @@ for name, entry in ENTRIES.items():
 @reads_proc
 def test_calls_keep_nothing(record: Records) -> None:
     """Neither memory nor Python objects, over 10^4 calls of each entry."""
-    count = case_count(100, 10_000)
+    count = case_count(400, 10_000)
     found = measured(MEMORY + REPEATED, timeout=case_count(280, 3600), count=count)
     assert found.keys() == ENTRIES.keys()
     for ((grown, objects),) in found.values():
