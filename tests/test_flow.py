@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import sys
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
 import jepa_ode as jo
-from ctrl_c import assert_ctrl_c_ends
+from conftest import case_count
 from jepa_ode._core import engine
 from jepa_ode.flow_problem import network_flow, start_state
 from reference_flow import (
@@ -37,6 +36,7 @@ OBJECTIVES = [
     jo.MAE(weight_decay=0.02),
 ]
 TIGHT = {"rtol": 1e-12, "atol": 1e-14}
+REDUCED = "aligned flow against the scalar equations"
 
 
 def random_cov(d: int, seed: int) -> jo.Covariances:
@@ -93,20 +93,19 @@ def random_target(net, objective, seed=0):
 
 
 @given(networks())
-def test_velocity_and_loss_are_those_of_the_specification(problem):
+def test_velocity_and_loss_are_those_of_the_specification(record, problem):
     net, cov, objective = problem
     W, V, B = list(net.encoder), net.predictor, random_target(net, objective)
     flow = engine_flow(net, cov, objective)
     dW, dV, dB = velocity(W, V, cov, objective, B)
     expected = pack(dW, dV, dB)
-    np.testing.assert_allclose(
-        flow.velocity(pack(W, V, B)), expected, rtol=0, atol=1e-13 * (1 + np.abs(expected).max())
-    )
+    error = np.abs(flow.velocity(pack(W, V, B)) - expected).max() / (1 + np.abs(expected).max())
+    record(20, "right-hand side against the equations as written", error, at_most=1e-13)
     assert flow.loss(pack(W, V, B)) == pytest.approx(loss(W, V, cov, objective, B), rel=1e-12, abs=1e-12)
 
 
 @given(networks())
-def test_velocity_is_minus_the_gradient_where_the_target_is_held(problem):
+def test_velocity_is_minus_the_gradient_where_the_target_is_held(record, problem):
     net, cov, objective = problem
     W, V, B = list(net.encoder), net.predictor, random_target(net, objective)
     held = None  # the target that differentiation does not see
@@ -124,7 +123,8 @@ def test_velocity_is_minus_the_gradient_where_the_target_is_held(problem):
     )
     moved = engine_flow(net, cov, objective).velocity(pack(W, V, B))[: weights.size]
     # Central differences of a polynomial: truncation h^2, rounding eps/h.
-    np.testing.assert_allclose(moved, -gradient, rtol=0, atol=1e-6 * (1 + np.abs(gradient).max()))
+    error = np.abs(moved + gradient).max() / (1 + np.abs(gradient).max())
+    record(20, "right-hand side against central differences", error, at_most=1e-6)
 
 
 @pytest.mark.parametrize("name", ["jepa", "mae"])
@@ -188,7 +188,7 @@ def test_unaligned_flow_agrees_with_scipy(objective, method):
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", ["jepa", "mae"])
 @pytest.mark.parametrize("method", ["auto", "tsit5"])
-def test_aligned_start_follows_the_scalar_theory(name, depth, rotated, method):
+def test_aligned_start_follows_the_scalar_theory(record, name, depth, rotated, method):
     spec, cov, basis = aligned_data(5, rotated, depth)
     eps = 0.02
     end = 3 * jo.critical_time(spec, name, depth=depth, eps=eps, fraction=0.9).max()
@@ -201,12 +201,12 @@ def test_aligned_start_follows_the_scalar_theory(name, depth, rotated, method):
     flow = jo.gradient_flow(net, cov, name, t=t, features=along(basis), method=method, **TIGHT)
     assert flow.success
     assert flow.method in (("dop853", "dop853+rock4") if method == "auto" else ("tsit5",))
-    np.testing.assert_allclose(flow.response, exact, rtol=0, atol=1e-9)
+    record(17, REDUCED, np.abs(flow.response - exact).max(), at_most=1e-9)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
-def test_aligned_start_follows_the_three_scalars_with_every_option(objective, depth):
+def test_aligned_start_follows_the_three_scalars_with_every_option(record, objective, depth):
     spec, cov, basis = aligned_data(3, rotated=True)
     t = np.concatenate([[0.0], np.geomspace(0.5, 60, 20)])
     net = jo.LinearNetwork.balanced(3, depth, 0.1)
@@ -222,29 +222,30 @@ def test_aligned_start_follows_the_three_scalars_with_every_option(objective, de
             objective=objective,
             eps=0.1,
         )
-        np.testing.assert_allclose(flow.response[i], expected, rtol=0, atol=1e-9)
+        record(17, REDUCED, np.abs(flow.response[i] - expected).max(), at_most=1e-9)
 
 
 @pytest.mark.parametrize("coordinates", ["data", "features"])
 @pytest.mark.parametrize("start", ["balanced", "unbalanced", "each its own", "wide"])
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
-def test_aligned_starts_follow_solve_with_every_option(objective, start, coordinates):
-    spec, cov, basis = aligned_data(4, rotated=True)
+def test_aligned_starts_follow_solve_with_every_option(record, objective, start, coordinates):
     depth, t = 2, np.concatenate([[0.0], np.geomspace(0.5, 60, 20)])
     eps = np.array([0.05, 0.1, 0.2, 0.3]) if start == "each its own" else np.full(4, 0.1)
     v0 = {"unbalanced": 2 * eps ** (1 / depth), "each its own": np.array([0.5, -0.2, 0.1, 0.7])}.get(start)
     widths = [9, 6] if start == "wide" else None
-    net = jo.LinearNetwork.balanced(4, depth, eps, 1, basis, v0=v0, widths=widths, objective=objective.name)
-    settings = {"t": t, "features": along(basis), "coordinates": coordinates, **TIGHT}
-    flow = jo.gradient_flow(net, cov, objective, **settings)
-    theory = jo.solve(spec, objective, depth=depth, eps=eps, v0=v0, t=t, rtol=1e-12)
-    assert flow.success
-    np.testing.assert_allclose(flow.response, theory.w, rtol=0, atol=1e-9)
+    for seed in range(case_count(1, 30)):
+        spec, cov, basis = aligned_data(4, rotated=True, seed=seed)
+        net = jo.LinearNetwork.balanced(4, depth, eps, 1, basis, v0=v0, widths=widths, objective=objective.name)
+        settings = {"t": t, "features": along(basis), "coordinates": coordinates, **TIGHT}
+        flow = jo.gradient_flow(net, cov, objective, **settings)
+        theory = jo.solve(spec, objective, depth=depth, eps=eps, v0=v0, t=t, rtol=1e-12)
+        assert flow.success
+        record(17, REDUCED, np.abs(flow.response - theory.w).max(), at_most=1e-9)
 
 
 @pytest.mark.parametrize("coordinates", ["data", "features"])
 @pytest.mark.parametrize("objective", [jo.JEPA(), jo.JEPA(ema=2.0), jo.MAE()], ids=repr)
-def test_a_rate_of_the_predictor_is_another_spectrum(objective, coordinates):
+def test_a_rate_of_the_predictor_is_another_spectrum(record, objective, coordinates):
     # In v/sqrt(r) the three scalars of THEORY.md 2 are those of sqrt(r) lambda and r sigma^2, without decay.
     spec, cov, basis = aligned_data(4, rotated=True)
     t, rate, v0 = np.geomspace(0.5, 60, 20), 2.5, 0.4
@@ -253,7 +254,7 @@ def test_a_rate_of_the_predictor_is_another_spectrum(objective, coordinates):
     flow = jo.gradient_flow(net, cov, objective, **settings)
     other = jo.Spectrum(np.sqrt(rate) * spec.lam, rate * spec.sigma2)
     theory = jo.solve(other, objective, depth=2, eps=0.1, v0=v0 / np.sqrt(rate), t=t, rtol=1e-12)
-    np.testing.assert_allclose(flow.response, theory.w, rtol=0, atol=1e-9)
+    record(17, REDUCED, np.abs(flow.response - theory.w).max(), at_most=1e-9)
     assert flow.predictor_rate == rate
     slow = jo.gradient_flow(net, cov, objective, t=t, features=along(basis))
     assert np.abs(slow.response - flow.response).max() > 1e-3
@@ -335,8 +336,8 @@ def test_long_plateaus_are_crossed_by_the_stabilised_method(name):
 # --- conservation and symmetry (13, 16, 18, 19) -----------------------------------------------------
 
 
-@given(networks(), st.sampled_from([1.0, 0.2, 6.0]))
-def test_balancedness_is_conserved(problem, rate):
+@given(networks(), st.sampled_from([1.0, 0.2, 6.0]), st.sampled_from(["auto", "tsit5", "dop853", "rock4"]))
+def test_balancedness_is_conserved(record, problem, rate, method):
     net, cov, objective = problem
     if objective not in (jo.JEPA(), jo.JEPA(ema=2.0), jo.MAE()):
         objective = jo.JEPA() if objective.name == "jepa" else jo.MAE()
@@ -345,6 +346,7 @@ def test_balancedness_is_conserved(problem, rate):
         cov,
         objective,
         t=[0.0, 0.1, 3.0],
+        method=method,
         rtol=1e-10,
         atol=1e-12,
         features=along(np.eye(net.widths[0])),
@@ -355,14 +357,16 @@ def test_balancedness_is_conserved(problem, rate):
     scale = 1 + max(float(np.sum(weights**2)) for weights in (*net.encoder, net.predictor))
     for k in range(3):
         for then, start in zip(flow.network(k).balancedness(rate), net.balancedness(rate), strict=True):
-            np.testing.assert_allclose(then, start, rtol=0, atol=1e-8 * scale)
+            drift = np.abs(then - start).max() / scale
+            record(16, "drift at rtol 1e-10, relative to the squared weights", drift, at_most=1e-8)
 
 
 @pytest.mark.parametrize("name", ["jepa", "mae"])
 @pytest.mark.parametrize("method", ["auto", "tsit5", "dop853", "rock4"])
-def test_hidden_and_data_rotations_rotate_the_flow(name, method):
-    rng = np.random.default_rng(4)
-    cov = random_cov(4, 5)
+@pytest.mark.parametrize("seed", range(4, 4 + case_count(1, 50)))
+def test_hidden_and_data_rotations_rotate_the_flow(record, name, method, seed):
+    rng = np.random.default_rng(seed)
+    cov = random_cov(4, seed + 1)
     net = jo.LinearNetwork.random(4, 3, 0.5, rng)
     data, *hidden = (random_orthogonal(4, rng) for _ in range(4))
     frames = [data, *hidden]
@@ -378,22 +382,34 @@ def test_hidden_and_data_rotations_rotate_the_flow(name, method):
     # method estimates the fastest rate by a difference, to half the digits.
     pair = method in ("tsit5", "dop853")
     atol = 1e-10 if pair else 1e-7
-    assert abs(turned.nfev - flow.nfev) <= (0 if pair else 0.01 * flow.nfev)
-    np.testing.assert_allclose(turned.response, flow.response, rtol=0, atol=atol)
-    np.testing.assert_allclose(turned.loss, flow.loss, rtol=0, atol=atol)
+    # Of many networks there are some where rounding decides whether a step is accepted; they agree to the tolerance.
+    first = seed == 4
+    assert not first or abs(turned.nfev - flow.nfev) <= (0 if pair else 0.01 * flow.nfev)
+    quantity = f"rotated flow against the flow, {'a pair' if pair else 'with rock4'}"
+    compared = [(turned.response, flow.response), (turned.loss, flow.loss)]
     for k in range(3):
         expected = hidden[-1] @ flow.network(k).encoder_product() @ data.T
-        np.testing.assert_allclose(turned.network(k).encoder_product(), expected, rtol=0, atol=atol)
+        compared.append((turned.network(k).encoder_product(), expected))
+    errors = np.array([np.abs(mine - theirs).max() for mine, theirs in compared])
+    record(18, "rotated flow against the flow, in units of rtol", errors / 1e-6, at_most=100)  # as the error may be
+    if first:
+        record(18, quantity, errors, at_most=atol)
 
 
-def test_collapse_without_stop_gradient_and_none_with_it():
-    spec, cov, basis = aligned_data(4, rotated=True)
+def is_possible(spec):
+    return (spec.lam * spec.rho < spec.sigma2_y).all()  # Cauchy-Schwarz
+
+
+@pytest.mark.parametrize("seed", [k for k in range(case_count(1, 200)) if is_possible(aligned_data(4, True, k)[0])])
+def test_collapse_without_stop_gradient_and_none_with_it(record, seed):
+    spec, cov, basis = aligned_data(4, rotated=True, seed=seed)
     net = jo.LinearNetwork.balanced(4, 2, 0.1)
     settings = {"t": [0.0, 1e4], "features": along(basis)}
     collapsed = jo.gradient_flow(net, cov, jo.JEPA(stop_gradient=False), **settings)
     learned = jo.gradient_flow(net, cov, jo.JEPA(), **settings)
-    assert collapsed.response[:, -1].max() < 0.01
-    np.testing.assert_allclose(learned.response[:, -1], spec.rho**2, rtol=1e-4)
+    record(19, "largest response at last without stop-gradient", collapsed.response[:, -1], at_most=0.01)
+    error = np.abs(learned.response[:, -1] / spec.rho**2 - 1)
+    record(19, "response at last with it, relative to the fixed point", error, at_most=1e-4)
     assert collapsed.loss[-1] < collapsed.loss[0]
 
 
@@ -626,25 +642,3 @@ def test_the_state_of_the_engine_is_the_network_and_its_target():
     np.testing.assert_array_equal(
         start_state(net, jo.JEPA(ema=1.0)), np.concatenate([weights, weights[: 3 * 4 + 4 * 2]])
     )
-
-
-# --- process (25) ---------------------------------------------------------------------------------
-
-ENDLESS = """
-import numpy as np, time, jepa_ode as jo
-cov = jo.Covariances(np.eye(60), 0.5 * np.eye(60), np.eye(60))
-net = jo.LinearNetwork.balanced(60, 2, 0.1)
-features = cov.spectrum()
-print("running", flush=True)
-try:
-    jo.gradient_flow(net, cov, "jepa", t=[0, 1e12], features=features, max_steps=10**9)
-except KeyboardInterrupt:
-    print("interrupted", time.time(), flush=True)
-flow = jo.gradient_flow(net, cov, "jepa", t=[0, 1], features=features)
-print("next", flow.success, flush=True)
-"""
-
-
-@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
-def test_ctrl_c_ends_a_flow_at_once():
-    assert_ctrl_c_ends(ENDLESS)

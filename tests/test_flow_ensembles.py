@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 
 import jepa_ode as jo
-from ctrl_c import assert_ctrl_c_ends
 from test_flow import along, random_cov
 
 
@@ -102,23 +99,3 @@ def test_arguments_that_do_not_fit(networks):
         jo.gradient_flows(networks, cov, "jepa", t=[1.0], threads=0)
     with pytest.raises(TypeError, match="net must be a LinearNetwork"):
         jo.gradient_flows([networks[0], "net"], cov, "jepa", t=[1.0])
-
-
-ENDLESS = """
-import numpy as np, time, jepa_ode as jo
-cov = jo.Covariances(np.eye(40), 0.5 * np.eye(40), np.eye(40))
-nets = [jo.LinearNetwork.balanced(40, 2, 0.1, rng=seed) for seed in range(4)]
-features = cov.spectrum()
-print("running", flush=True)
-try:
-    jo.gradient_flows(nets, cov, "jepa", t=[0, 1e12], method="tsit5", features=features, max_steps=10**9, threads=3)
-except KeyboardInterrupt:
-    print("interrupted", time.time(), flush=True)
-flows = jo.gradient_flows(nets, cov, "jepa", t=[0, 1], features=features, threads=3)
-print("next", all(flow.success for flow in flows), flush=True)
-"""
-
-
-@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
-def test_ctrl_c_ends_all_flows_at_once():
-    assert_ctrl_c_ends(ENDLESS)

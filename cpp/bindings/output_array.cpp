@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <list>
+#include <memory>
 #include <new>
 
 #if defined(__linux__)
@@ -22,29 +23,33 @@ struct Block {
   std::size_t size;
 };
 
+// One block is a list too, so that to move it takes no memory.
+using Blocks = std::list<Block>;
+
 // Blocks that wait for reuse, the last one given back first. Guarded by the GIL, which every caller holds.
 class Pool {
  public:
-  Block take(std::size_t size) {
+  void take(std::size_t size, Blocks& to) {
     const auto fits = [&](const Block& block) { return block.size >= size && block.size <= 2 * size; };
     const auto found = std::find_if(waiting_.begin(), waiting_.end(), fits);
     if (found != waiting_.end()) {
-      const Block block = *found;
-      waiting_.erase(found);
-      total_ -= block.size;
-      return block;
+      total_ -= found->size;
+      to.splice(to.begin(), waiting_, found);
+      return;
     }
     const std::size_t rounded = (size + 2 * mebibyte - 1) / (2 * mebibyte) * (2 * mebibyte);
-    const Block block{::operator new(rounded, alignment), rounded};
+    Blocks one(1, Block{nullptr, rounded});
+    void*& memory = one.front().memory;
+    memory = ::operator new(rounded, alignment);
 #if defined(__linux__)
-    madvise(block.memory, block.size, MADV_HUGEPAGE);  // advice: it may be declined
+    madvise(memory, rounded, MADV_HUGEPAGE);  // advice: it may be declined
 #endif
-    return block;
+    to.splice(to.begin(), one);
   }
 
-  void give_back(Block block) {
-    waiting_.push_front(block);
-    total_ += block.size;
+  void give_back(Blocks& blocks) noexcept {
+    for (const Block& block : blocks) total_ += block.size;
+    waiting_.splice(waiting_.begin(), blocks);
     while (total_ > largest) {
       total_ -= waiting_.back().size;
       ::operator delete(waiting_.back().memory, alignment);
@@ -53,7 +58,7 @@ class Pool {
   }
 
  private:
-  std::list<Block> waiting_;
+  Blocks waiting_;
   std::size_t total_ = 0;
 };
 
@@ -61,6 +66,14 @@ Pool& pool() {
   static Pool* const only = new Pool;  // never destroyed: arrays may outlive the module
   return *only;
 }
+
+struct GiveBack {
+  void operator()(Blocks* blocks) const noexcept {
+    pool().give_back(*blocks);
+    delete blocks;
+  }
+};
+using Owned = std::unique_ptr<Blocks, GiveBack>;
 
 }  // namespace
 
@@ -70,13 +83,12 @@ py::array output_array(py::ssize_t rows, py::ssize_t columns, bool single) {
   const auto size =
       static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns) * static_cast<std::size_t>(type.itemsize());
   if (size < smallest || size > largest) return py::array(type, {rows, columns});
-  auto* const block = new Block(pool().take(size));
-  const py::capsule owner(block, [](void* data) {
-    auto* const mine = static_cast<Block*>(data);
-    pool().give_back(*mine);
-    delete mine;
-  });
-  return py::array(type, {rows, columns}, block->memory, owner);
+  Owned block(new Blocks);
+  pool().take(size, *block);
+  void* const memory = block->front().memory;
+  const py::capsule owner(block.get(), [](void* data) { const Owned mine(static_cast<Blocks*>(data)); });
+  block.release();  // the capsule has it
+  return py::array(type, {rows, columns}, memory, owner);
 }
 
 }  // namespace jepa_ode::bindings

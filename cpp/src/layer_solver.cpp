@@ -151,6 +151,7 @@ class LanePool {
   void run(std::vector<Journey>& journeys, std::vector<Journey>* stiff) {
     waiting_ = &journeys;
     stiff_ = stiff;
+    if (stiff) stiff->reserve(journeys.size());  // an attempt must not throw
     for (std::size_t lane = 0; lane < lanes; ++lane) refill(lane);
     for (unsigned round = 0; any(active_); ++round) {
       if (round % 256 == 255 && interrupt_.stop()) return;

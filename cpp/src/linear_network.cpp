@@ -171,7 +171,7 @@ double LinearNetworkFlow::loss(const double* state) {
 void LinearNetworkFlow::response(const double* state, const double* directions, Index features, double* response,
                                  Index stride) {
   const ConstMatrixView encoder = encode(state);
-  encoded_features_.resize(encoder.rows(), features);
+  if (encoded_features_.cols() != features) encoded_features_ = Matrix(encoder.rows(), features);
   product_.assign(encoded_features_, 1, encoder, ConstMatrixView(directions, encoder.cols(), features));
   for (Index i = 0; i < features; ++i) response[i * stride] = encoded_features_.col(i).norm();
 }

@@ -153,6 +153,7 @@ def fixed_points(spec: Spectrum, objective: ObjectiveLike, *, depth: float) -> F
     )
 
 
+@np.errstate(over="ignore")  # what is beyond the largest double is inf
 def weight_decay_threshold(spec: Spectrum, objective: ObjectiveLike, *, depth: float, eps: Any = None) -> FloatArray:
     r"""Return the weight decay from which on a feature is never learned.
 

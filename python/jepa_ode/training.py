@@ -35,6 +35,7 @@ _ADAPTIVE = ("adam", "adamw")
 # The engine is called for so many steps at a time: about 50 ms of work on one core.
 _CALL_WORK = 2e9
 _CALL_STEPS = 20_000
+_RATES = 2**16  # learning rates that are held at a time
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -275,18 +276,16 @@ def train(
     adam_eps = as_non_negative("adam_eps", 1e-8 if adam_eps is None else adam_eps)
     predictor_rate = as_non_negative("predictor_rate", predictor_rate)
     clock = as_schedule(schedule)
-    rates = np.full(steps, lr)
-    if clock is not None:
-        rates *= clock(np.arange(steps, dtype=np.float64))
+    at = as_snapshots(snapshots, steps)
+    rates = _Rates(lr, clock)
+    times, largest = rates.elapsed(at, steps)
     ema = objective.ema if isinstance(objective, JEPA) else None
     clock_scale = 1 - momentum if optimizer in _WITH_MOMENTUM else 1.0
-    times = np.concatenate([[0.0], np.cumsum(rates)]) / clock_scale
-    if ema is not None and steps and rates.max() / clock_scale > ema:
+    if ema is not None and largest / clock_scale > ema:
         raise ValueError(
-            f"ema={ema:g} must be at least the flow time of a step, {rates.max() / clock_scale:g}: the target moves by the "
+            f"ema={ema:g} must be at least the flow time of a step, {largest / clock_scale:g}: the target moves by the "
             "part of its distance to the encoder that the one is of the other"
         )
-    at = as_snapshots(snapshots, steps)
 
     threads = as_threads(threads)
     source, population = as_source(data, d, batch_size, shuffle, as_generator(rng), threads)
@@ -322,7 +321,7 @@ def train(
             while finite and done < stop:
                 tell(done / steps)
                 count, x, y, rows = source(min(stop - done, _steps_per_call(trainer.work)))
-                taken = trainer.advance(rates[done : done + count], x, y, rows)
+                taken = trainer.advance(rates(done, done + count), x, y, rows)
                 finite = taken == count
                 done += taken
             if not finite:
@@ -331,11 +330,14 @@ def train(
                 observer.observe(k, trainer.state)
 
     observer.respond()
+    for array in (observer.response, observer.loss, observer.weights):
+        if array is not None:
+            array.flags.writeable = False  # no copy: they may be all the memory there is
     return Training(
         iteration=read_only(at),
-        t=read_only(times[at]),
-        response=read_only(observer.response),
-        loss=None if observer.loss is None else read_only(observer.loss),
+        t=read_only(times / clock_scale),
+        response=observer.response,
+        loss=observer.loss,
         features=observer.features,
         objective=objective,
         start=net,
@@ -350,8 +352,32 @@ def train(
         schedule=clock,
         predictor_rate=predictor_rate,
         final=unpack(trainer.state[: observer.size], net) if finite else None,
-        weights=None if observer.weights is None else read_only(observer.weights),
+        weights=observer.weights,
     )
+
+
+class _Rates:
+    """The learning rate of each step, some steps at a time: memory does not grow with their number."""
+
+    def __init__(self, lr: float, clock: Schedule | None) -> None:
+        self.lr, self.clock = lr, clock
+
+    def __call__(self, first: int, last: int) -> FloatArray:
+        rates = np.full(last - first, self.lr)
+        if self.clock is not None:
+            rates *= self.clock(np.arange(first, last, dtype=np.float64))
+        return rates
+
+    def elapsed(self, at: Rows, steps: int) -> tuple[FloatArray, float]:
+        """Return the sums of the rates up to these iterations, which increase, and the largest rate."""
+        sums, total, largest = np.zeros(at.size), 0.0, 0.0
+        for first in range(0, steps, _RATES):
+            rates = self(first, min(first + _RATES, steps))
+            reached = np.cumsum(np.concatenate([[total], rates]))
+            here = slice(*np.searchsorted(at, [first, first + reached.size]))
+            sums[here] = reached[at[here] - first]
+            total, largest = float(reached[-1]), max(largest, float(rates.max()))
+        return sums, largest
 
 
 def _as_decay(name: str, value: Any) -> float:
@@ -370,7 +396,8 @@ def _as_betas(betas: Any) -> tuple[float, float]:
 def as_snapshots(snapshots: Any, steps: int) -> Rows:
     if np.ndim(snapshots) == 0:
         count = as_index("snapshots", snapshots, minimum=2)
-        return np.unique(np.linspace(0, steps, count).round().astype(np.int64))
+        even = np.linspace(0, steps, count).round().astype(np.int64)
+        return even[np.diff(even, prepend=-1) > 0]
     array = np.asarray(snapshots)
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise TypeError(
@@ -403,8 +430,9 @@ def throttled(callback: Callable[[float], object] | None) -> Callable[[float], N
 # --- observation ------------------------------------------------------------------------------------
 
 
-# Entries of encoders that are kept until their responses are measured, 256 MiB.
-_KEPT = 2**25
+# Numbers that encoders kept until their responses are measured may take, 32 MiB, and what an array takes beside its own.
+_KEPT = 2**22
+_ARRAY = 32
 
 
 class _Observer:
@@ -428,7 +456,6 @@ class _Observer:
             self._directions(features)  # or raise now
         self.size = sum(block.size for block in (*net.encoder, net.predictor))
         self.encoders: dict[int, FloatArray] = {}  # by row
-        self.responses: dict[int, FloatArray] = {}
         self.count = count
         self.weights = np.full((count, self.size), np.nan) if keep_weights else None
         self.flow = None
@@ -443,14 +470,14 @@ class _Observer:
         if self.weights is not None:
             self.weights[k] = state[: self.size]
         self.encoders[k] = engine.encoder_product(list(self.net.widths), state)
-        if len(self.encoders) * self.encoders[k].size > _KEPT:
+        if len(self.encoders) * (self.encoders[k].size + _ARRAY) > _KEPT:
             self.respond()
 
     def respond(self) -> None:
         directions = self._directions(self.features)
         with np.errstate(over="ignore", invalid="ignore"):  # large weights, on the way to a status
             for k, encoder in self.encoders.items():
-                self.responses[k] = np.linalg.norm(encoder @ directions, axis=0)
+                self.response[:, k] = np.linalg.norm(encoder @ directions, axis=0)
         self.encoders.clear()
 
     @cached_property
@@ -459,12 +486,9 @@ class _Observer:
             return self._features
         return Covariances(self.population.Sxx, self.population.Syx, self.population.Syy).spectrum()
 
-    @property
+    @cached_property
     def response(self) -> FloatArray:
-        rows = np.full((self._directions(self.features).shape[1], self.count), np.nan)
-        for k, response in self.responses.items():
-            rows[:, k] = response
-        return rows
+        return np.full((self._directions(self.features).shape[1], self.count), np.nan)
 
     def _directions(self, features: Spectrum) -> FloatArray:
         return as_directions(duals_of(features), self.net.widths[0])

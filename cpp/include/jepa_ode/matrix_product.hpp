@@ -107,7 +107,7 @@ class MatrixProduct {
   }
 
   static double* grown(Eigen::VectorXd& block, Index size) {
-    if (block.size() < size) block.resize(size);
+    if (block.size() < size) block = Eigen::VectorXd(size);  // what throws in resize leaves a freed one
     return block.data();
   }
 
@@ -125,8 +125,10 @@ class MatrixProduct {
    public:
     Blocking(Index rows, Index columns, Index depth, MatrixProduct& product)
         : EigenBlocking(rows, columns, depth, 1, true) {
-      this->m_blockA = grown(product.block_a_, this->m_mc * this->m_kc);
-      this->m_blockB = grown(product.block_b_, this->m_kc * this->m_nc);
+      double* const a = grown(product.block_a_, this->m_mc * this->m_kc);  // may throw, and the base frees what it has
+      double* const b = grown(product.block_b_, this->m_kc * this->m_nc);
+      this->m_blockA = a;
+      this->m_blockB = b;
     }
     ~Blocking() { this->m_blockA = this->m_blockB = nullptr; }  // or the base would free them
     Blocking(const Blocking&) = delete;

@@ -9,7 +9,6 @@
 #include <exception>
 #include <functional>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -93,7 +92,7 @@ void parallel_for(std::size_t count, std::size_t grain, unsigned threads, Interr
         --running;
         finished.notify_one();
       });
-    } catch (const std::system_error&) {  // no more threads to be had: those that run, the caller among them, do it all
+    } catch (const std::exception&) {  // no more threads, or no memory for one: those that run, the caller too, do all
       const std::lock_guard<std::mutex> lock(mutex);
       --running;
       break;

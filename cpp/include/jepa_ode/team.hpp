@@ -4,7 +4,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <system_error>
+#include <exception>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -36,9 +36,10 @@ void wait_until(const Ready& ready) noexcept {
 template <class Work>
 void run_team(unsigned size, const Work& work) {
   std::vector<std::thread> others;
+  others.reserve(size);
   try {
     for (unsigned rank = 1; rank < size; ++rank) others.emplace_back([&work, rank]() noexcept { work(rank); });
-  } catch (const std::system_error&) {  // those that run do it all
+  } catch (const std::exception&) {  // no thread, or no memory for one: those that run do it all
   }
   work(0);
   for (std::thread& other : others) other.join();
