@@ -75,12 +75,12 @@ def finite_where_ok(result: Any) -> bool:
 
 def judge(record: Records, call: Callable[[], Any], is_sound: Callable[[Any], bool]) -> None:
     """Make the call: it may raise what is documented, and no warning."""
-    begin = time.perf_counter()
+    begin = time.process_time()  # not what others on this machine take
     try:
         sound = is_sound(call())
     except (TypeError, ValueError) as error:
         sound = bool(str(error))
-    record(22, "time of a call on any input, in seconds", time.perf_counter() - begin, at_most=2)
+    record(22, "time of a call on any input, in seconds", time.process_time() - begin, at_most=2)
     record(22, "calls on any input that end in NaN without a status", not sound, at_most=0)
 
 
@@ -118,12 +118,20 @@ def test_times_and_fixed_points(record: Records, data: Any) -> None:
     def is_a_time(found: Any) -> bool:
         return bool((found >= 0).all())
 
+    def are_points(found: Any) -> bool:
+        named = found.stability != ""
+        unknown = np.isnan(found.eigenvalues).any(axis=-1)
+        return bool(
+            (np.isnan(found.response) != named).all() and (unknown == (found.stability == "unknown"))[named].all()
+        )
+
     start = {"depth": depth, "eps": eps}
     judge(record, lambda: jo.time_to_reach(spec(), objective(), **start, w=w, time_unit=unit), is_a_time)
     judge(record, lambda: jo.critical_time(spec(), objective(), **start, fraction=fraction, time_unit=unit), is_a_time)
     judge(record, lambda: jo.learning_times(spec(), objective(), **start, fraction=fraction), is_a_time)
     judge(record, lambda: jo.fixed_point(spec(), objective(), depth=depth), is_a_time)
     judge(record, lambda: jo.weight_decay_threshold(spec(), objective(), depth=depth), is_a_time)
+    judge(record, lambda: jo.fixed_points(spec(), objective(), depth=depth), are_points)
     sensitive = lambda: jo.solve(spec(), objective(), **start, t=t, method="exact").sensitivity()  # noqa: E731
     judge(record, sensitive, lambda found: not np.isnan(found.eps).any())
 

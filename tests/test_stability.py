@@ -210,3 +210,15 @@ def test_bad_arguments_are_named() -> None:
         jo.weight_decay_threshold(spec, jo.JEPA(ema=1.0), depth=2, eps=0.1)
     with pytest.raises(ValueError, match="eps must be positive"):
         jo.weight_decay_threshold(spec, "mae", depth=2, eps=0.0)
+
+
+def test_what_is_beyond_the_largest_double_is_said() -> None:
+    points = jo.fixed_points(jo.Spectrum([1.0, 1.0], sigma2=[1.2e-38, 2.0]), "jepa", depth=64)
+    assert points.response[0, 2] == np.inf and points.stability[0].tolist() == ["degenerate", "", "unknown"]
+    assert np.isnan(points.eigenvalues[0, 2]).all()
+    np.testing.assert_allclose(points.response[1, 2], 0.5**64)
+    assert points.stability[1, 2] != "unknown"
+    # The power that is left at any depth: lambda (1/2) rho/2 for MAE, nothing for JEPA below rho = 1.
+    spec = jo.Spectrum([1.0, 1.0], rho=[0.9, 0.5])
+    np.testing.assert_allclose(jo.weight_decay_threshold(spec, "mae", depth=1e308), [0.225, 0.125])
+    assert (jo.weight_decay_threshold(spec, "jepa", depth=1e308) == 0).all()

@@ -33,7 +33,7 @@ class FixedPoints(FrozenArrays):
     Attributes
     ----------
     response : array [n, 3]
-        ``w = a^L``.
+        ``w = a^L``; inf beyond the largest double.
     encoder : array [n, 3]
         Encoder layer ``a``; the target layer of a moving average equals it.
     predictor : array [n, 3]
@@ -46,7 +46,8 @@ class FixedPoints(FrozenArrays):
         starts with the conserved quantity of the point (0 here). ``"unstable"``: some eigenvalue has a positive real
         part. ``"degenerate"``: neither, the linearisation does not decide. That is the origin without weight decay
         (``lambda > 0``: balanced starts leave it, as a power of time if the depth is above 1 or for JEPA) and the point at
-        which lower and upper one merge.
+        which lower and upper one merge. ``"unknown"``: the Jacobian has entries beyond the largest double, and eigenvalues
+        are NaN.
     spectrum : Spectrum
     objective : JEPA or MAE
     depth : float
@@ -71,6 +72,7 @@ class FixedPoints(FrozenArrays):
         return f"FixedPoints({self.objective!r}, depth={self.depth:g}, {n} feature{'s' * (n != 1)})"
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is beyond the largest double is inf, and a Jacobian of such unknown
 def fixed_points(spec: Spectrum, objective: ObjectiveLike, *, depth: float) -> FixedPoints:
     r"""Return every fixed point of each feature's layer system, with its stability.
 
@@ -137,10 +139,12 @@ def fixed_points(spec: Spectrum, objective: ObjectiveLike, *, depth: float) -> F
     for kind in range(3):
         there = np.isfinite(a[:, kind])
         jacobian = _jacobian(spec[there], objective, depth, a[there, kind], v[there, kind])
-        found = np.linalg.eigvals(jacobian).astype(np.complex128)
-        eigenvalues[there, kind] = np.sort_complex(found)
+        known = np.isfinite(jacobian).all(axis=(1, 2))
+        found = np.full(jacobian.shape[:2], np.nan, dtype=np.complex128)
+        found[known] = np.sort_complex(np.linalg.eigvals(jacobian[known]).astype(np.complex128))
         on_curve = objective.weight_decay == 0 and kind > 0
-        stability[there, kind] = _classify(eigenvalues[there, kind], np.abs(jacobian).max(axis=(1, 2)), on_curve)
+        named = _classify(found, np.abs(jacobian).max(axis=(1, 2)), on_curve)
+        eigenvalues[there, kind], stability[there, kind] = found, np.where(known, named, "unknown")
     return FixedPoints(
         response=read_only(w),
         encoder=read_only(a),
@@ -207,8 +211,9 @@ def weight_decay_threshold(spec: Spectrum, objective: ObjectiveLike, *, depth: f
     learned = spec.lam > 0
     lam, sigma2, rho = spec.lam[learned], spec.sigma2[learned], spec.rho[learned]
     p, q = _exponents(objective, depth)
-    summit = rho * ((p - 1) / (2 * depth))  # u^q of the maximum
-    threshold[learned] = lam * (q / (2 * depth)) * summit ** ((p - 1) / q)
+    share = (1.0 if isinstance(objective, JEPA) else 0.5) - 0.5 / depth  # (p-1)/(2L), where p may be beyond all doubles
+    summit = rho * share  # u^q of the maximum
+    threshold[learned] = lam * (q / 2 / depth) * summit ** ((p - 1) / q)
     if eps is not None:
         u = eps[learned] ** (1 / depth)
         below = u**q < summit
