@@ -48,7 +48,10 @@ def as_real(name: str, value: Any) -> float:
         value = value[()]
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a real number, got {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # of a whole number or a fraction
+        raise ValueError(f"{name} is larger than any float64") from None
 
 
 def as_positive(name: str, value: Any) -> float:
