@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import random
 import sys
 import warnings
 from collections.abc import Callable
@@ -58,10 +59,11 @@ _TYPES = (np.float64, np.float32, np.float16, np.int64, np.uint8, np.bool_, np.c
 
 
 class Arguments:
-    """Arguments drawn from bytes: mostly plausible ones, and now and then anything at all."""
+    """Arguments drawn from bytes: in half of the cases of valid types, shapes and signs, of any size; else anything at all."""
 
     def __init__(self, data: atheris.FuzzedDataProvider) -> None:
         self._data = data
+        self._wild = self.chance(2)
 
     def chance(self, one_in: int) -> bool:
         return bool(self._data.ConsumeIntInRange(1, one_in) == 1)
@@ -73,15 +75,16 @@ class Arguments:
         return options[self._data.ConsumeIntInRange(0, len(options) - 1)]
 
     def odd(self, plausible: Callable[[], Any]) -> Any:
-        """Return what `plausible` gives, or, one time in forty, something that no argument should be."""
-        return self.choice(_ODD) if self.chance(40) else plausible()
+        """Return what `plausible` gives, or now and then something that no argument should be."""
+        return self.choice(_ODD) if self._wild and self.chance(30) else plausible()
 
     def number(self) -> float:
-        kind = self._data.ConsumeIntInRange(0, 9)
-        if kind == 0:
+        kind = self._data.ConsumeIntInRange(0, 19)
+        if kind == 0 and self._wild:
             return float(self.choice(_NUMBERS))
         if kind == 1:
-            return float(self._data.ConsumeFloat())
+            any_number = float(self._data.ConsumeFloat())
+            return any_number if self._wild else min(max(abs(any_number), 5e-324), 1.79e308)
         if kind == 2:
             return float(10.0 ** self._data.ConsumeIntInRange(-300, 300))
         return self._data.ConsumeIntInRange(1, 2**16) / 2**12  # up to 16
@@ -94,11 +97,12 @@ class Arguments:
 
     def array(self, *shape: int) -> Any:
         """Return an array of the shape, of any type and layout, or a number that stands for it."""
-        if self.chance(12):
-            return self.real()
-        shape = tuple(max(k + self._data.ConsumeIntInRange(-1, 1), 0) if self.chance(30) else k for k in shape)
+        if self._wild:
+            if self.chance(12):
+                return self.real()
+            shape = tuple(max(k + self._data.ConsumeIntInRange(-1, 1), 0) if self.chance(30) else k for k in shape)
         values = np.array([self.number() for _ in range(math.prod(shape))], dtype=float).reshape(shape)
-        if self.chance(10):
+        if self._wild and self.chance(10):
             with np.errstate(all="ignore"):
                 values = values.astype(self.choice(_TYPES))
         if self.chance(10):
@@ -107,9 +111,18 @@ class Arguments:
             values = np.asfortranarray(values)
         return values
 
+    def matrix(self, rows: int, columns: int) -> Any:
+        """Return entries of both signs and similar sizes."""
+        if self._wild and self.chance(4):
+            return self.array(rows, columns)
+        entries = np.array([self._data.ConsumeIntInRange(-500, 500) for _ in range(rows * columns)], dtype=float)
+        scale = abs(self.number()) if self.chance(4) else 1.0
+        with np.errstate(all="ignore"):
+            return entries.reshape(rows, columns) * (scale / 250)
+
     def times(self, n: int, rows: bool = True) -> Any:
         t = self.array(*((n, self.count(4)) if rows and self.chance(4) else (self.count(5),)))
-        if isinstance(t, np.ndarray) and t.dtype.kind == "f" and not self.chance(10):
+        if isinstance(t, np.ndarray) and t.dtype.kind == "f" and not (self._wild and self.chance(10)):
             t = np.sort(np.abs(t), axis=-1)
         return self.odd(lambda: t)
 
@@ -118,14 +131,13 @@ class Arguments:
             return self.odd(lambda: self.choice(("jepa", "mae")))
         if self.chance(3):
             return jo.MAE(weight_decay=self.real())
-        return jo.JEPA(
-            stop_gradient=self.odd(lambda: not self.chance(3)),
-            ema=self.real() if self.chance(3) else None,
-            weight_decay=self.real() if self.chance(2) else 0.0,
-        )
+        decay = self.real() if self.chance(2) else 0.0
+        if self.chance(3):
+            return jo.JEPA(stop_gradient=self.odd(lambda: False), weight_decay=decay)
+        return jo.JEPA(ema=self.real() if self.chance(2) else None, weight_decay=decay)
 
     def schedule(self) -> Any:
-        kind = self.count(11)
+        kind = self.count(15)
         if kind == 0:
             return jo.Schedule.constant(self.real())
         if kind == 1:
@@ -133,29 +145,29 @@ class Arguments:
         if kind == 2:
             return jo.Schedule.cosine(self.real(), self.real(), self.real(), self.real())
         if kind == 3:
-            k = self.count(4)
-            return jo.Schedule.table(self.times(k, rows=False), self.array(k))
+            k = 1 + self.count(3)
+            return jo.Schedule.table(np.append(0.0, np.cumsum(self.array(k))), self.array(k + 1))
         return self.odd(lambda: None)
 
     def spectrum(self) -> jo.Spectrum:
         n = self.count(12)
-        lam = self.array(n)
+        sigma2_y = self.array(n) if self.chance(2) else None
         if self.chance(3):
-            return jo.Spectrum(lam, rho=self.array(n), sigma2_y=self.array(n) if self.chance(2) else None)
-        return jo.Spectrum(lam, sigma2=self.array(n), sigma2_y=self.array(n) if self.chance(2) else None)
+            return jo.Spectrum(self.array(n), rho=self.array(n), sigma2_y=sigma2_y)
+        lam, signs = self.array(n), [self.choice((-1, 0, 1, 1, 1)) for _ in range(n)]
+        if isinstance(lam, np.ndarray) and lam.shape == (n,) and lam.dtype == float:
+            lam = lam * signs
+        return jo.Spectrum(lam, sigma2=self.array(n), sigma2_y=sigma2_y)
 
     def covariances(self, d: int) -> jo.Covariances:
-        samples = np.asarray(self.array(2 * d + 1, d), dtype=float).reshape(2 * d + 1, d)
-        if self.chance(2):
-            with np.errstate(all="ignore"):
-                xx = samples.T @ samples
-            return jo.Covariances(xx, self.array(d, d), xx if self.chance(2) else None)
-        return jo.Covariances.from_pairs(samples, self.array(2 * d + 1, d))
+        x, y = self.matrix(2 * d + 1, d), self.matrix(2 * d + 1, d)
+        if self._wild and self.chance(2):
+            return jo.Covariances(self.matrix(d, d), self.matrix(d, d), self.matrix(d, d) if self.chance(2) else None)
+        return jo.Covariances.from_pairs(x, x + y if self.chance(2) else y)
 
-    def network(self, d: int) -> jo.LinearNetwork:
+    def network(self, d: int, kind: str) -> jo.LinearNetwork:
         depth = 1 + self.count(2)
         widths = [1 + self.count(3) for _ in range(depth)]
-        kind = self.choice(("jepa", "mae"))
         if self.chance(3):
             return jo.LinearNetwork.balanced(
                 d, depth, self.odd(lambda: self.array(d)), v0=self.choice((None, self.real()))
@@ -163,13 +175,17 @@ class Arguments:
         if self.chance(2):
             return jo.LinearNetwork.random(d, depth, self.real(), rng=self.count(9), widths=widths, objective=kind)
         sizes = [d, *widths]
-        layers = [self.array(rows, columns) for columns, rows in itertools.pairwise(sizes)]
-        return jo.LinearNetwork(layers, self.array(d if kind == "mae" else sizes[-1], sizes[-1]))
+        layers = [self.matrix(rows, columns) for columns, rows in itertools.pairwise(sizes)]
+        return jo.LinearNetwork(layers, self.matrix(d if kind == "mae" else sizes[-1], sizes[-1]))
 
 
 def require(condition: Any, what: str) -> None:
     if not condition:
         raise AssertionError(what)
+
+
+def kind_of(objective: Any) -> str:
+    return "mae" if objective == "mae" or isinstance(objective, jo.MAE) else "jepa"
 
 
 def finite(values: Any) -> bool:
@@ -185,21 +201,21 @@ def solve(a: Arguments) -> None:
         depth=a.depth(),
         eps=a.array(n),
         t=a.times(n),
-        method=a.odd(lambda: a.choice((None, None, "exact", "tsit5", "dop853"))),
-        rtol=a.odd(lambda: 10.0 ** -a.count(14)),
+        method=a.odd(lambda: a.choice((None, None, None, "exact", "tsit5", "dop853"))),
+        rtol=a.odd(lambda: 10.0 ** -(1 + a.count(12))),
         atol=a.real() if a.chance(3) else 0.0,
         threads=a.odd(lambda: a.choice((None, 1, 2))),
-        time_unit=a.choice(("flow", "flow", "rescaled", "hours")),
+        time_unit=a.odd(lambda: a.choice(("flow", "rescaled"))),
         v0=a.array(n) if a.chance(4) else None,
         schedule=a.schedule(),
         max_steps=a.odd(lambda: 1 + a.count(3000)),
-        dtype=a.odd(lambda: a.choice((None, np.float64, np.float32, np.int32))) if a.chance(3) else None,
+        dtype=a.odd(lambda: a.choice((None, np.float64, np.float32))),
     )
     ok = sol.status == jo.Status.OK
     require(finite(sol.w[ok]) and (sol.w[ok] >= 0).all(), "an OK response is a non-negative number")
     require(all(x is None or finite(x[ok]) for x in (sol.predictor, sol.target)), "an OK layer is a number")
     if a.chance(4):
-        sol.critical_time(a.real())
+        sol.critical_time(a.count(98) / 100 + 0.01)
     if a.chance(4) and sol.v0 is None:
         derivatives = sol.sensitivity(threads=1)
         require(derivatives.t.shape == sol.w.shape, "a derivative of each response")
@@ -220,7 +236,13 @@ def theory(a: Arguments) -> None:
     elif kind == 2:
         method = a.odd(lambda: a.choice(("exact", "leading")))
         times = jo.critical_time(
-            spec, plain, depth=depth, eps=eps, fraction=a.real(), method=method, schedule=a.schedule()
+            spec,
+            plain,
+            depth=depth,
+            eps=eps,
+            fraction=a.odd(lambda: a.count(98) / 100 + 0.01),
+            method=method,
+            schedule=a.schedule(),
         )
         require(method != "exact" or (times >= 0).all(), "times are not negative")
     elif kind == 3:
@@ -233,14 +255,14 @@ def theory(a: Arguments) -> None:
 
 
 def gradient_flow(a: Arguments) -> None:
-    d = 1 + a.count(3)
+    d, objective = 1 + a.count(3), a.objective()
     done = jo.gradient_flow(
-        a.network(d),
+        a.network(d, kind_of(objective)),
         a.covariances(d),
-        a.objective(),
+        objective,
         t=a.times(0, rows=False),
         method=a.odd(lambda: a.choice(("auto", "tsit5", "dop853", "rock4", "exact"))),
-        rtol=a.odd(lambda: 10.0 ** -a.count(14)),
+        rtol=a.odd(lambda: 10.0 ** -(1 + a.count(12))),
         atol=a.real() if a.chance(3) else 1e-9,
         max_steps=a.odd(lambda: 1 + a.count(1000)),
         schedule=a.schedule(),
@@ -259,23 +281,22 @@ def gradient_flow(a: Arguments) -> None:
 
 
 def train(a: Arguments) -> None:
-    d = 1 + a.count(3)
-    pairs = a.chance(2)
+    d, objective = 1 + a.count(3), a.objective()
     done = jo.train(
-        a.network(d),
-        (a.array(9, d), a.array(9, d)) if pairs else a.covariances(d),
-        a.objective(),
+        a.network(d, kind_of(objective)),
+        (a.matrix(9, d), a.matrix(9, d)) if a.chance(2) else a.covariances(d),
+        objective,
         optimizer=a.odd(lambda: a.choice(("gd", "sgd", "momentum", "nesterov", "adam", "adamw"))),
         lr=a.real(),
         steps=a.odd(lambda: a.count(40)),
         batch_size=a.odd(lambda: 1 + a.count(9)) if a.chance(2) else None,
         shuffle=a.odd(lambda: a.chance(2)),
-        momentum=a.real() if a.chance(6) else None,
-        betas=a.odd(lambda: (a.real(), a.real())) if a.chance(6) else None,
-        adam_eps=a.real() if a.chance(6) else None,
+        momentum=a.real() if a.chance(20) else None,
+        betas=a.odd(lambda: (a.real(), a.real())) if a.chance(20) else None,
+        adam_eps=a.real() if a.chance(20) else None,
         predictor_rate=a.real() if a.chance(4) else 1.0,
         schedule=a.schedule(),
-        snapshots=a.odd(lambda: a.choice((2, 50, [0, 1], [1, 0]))),
+        snapshots=a.odd(lambda: a.choice((2, 50, [0]))),
         keep_weights=a.chance(4),
         threads=a.odd(lambda: a.choice((None, 1, 2))),
     )
@@ -288,10 +309,11 @@ _CALLS = (solve, solve, theory, gradient_flow, train)
 
 
 def one_input(data: bytes) -> None:
-    arguments = Arguments(atheris.FuzzedDataProvider(data))
+    # Numbers are taken from the end. Those that a short input lacks are random, not zeros all along.
+    arguments = Arguments(atheris.FuzzedDataProvider(random.Random(data).randbytes(4096) + data))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with contextlib.suppress(_DOCUMENTED):
+        with contextlib.suppress(*_DOCUMENTED):
             arguments.choice(_CALLS)(arguments)
 
 
