@@ -123,7 +123,7 @@ void require_in_range(const MasterCurve& curve, const Features& features, std::s
 
 void exact(Source& source) {
   const Objective objective = source.objective();
-  const double depth = source.depth();
+  const double depth = std::min(source.depth(), 2e6);  // the largest that a master curve takes
   const Features features(source, true);
   const auto curve = ExactCurve::of(objective, depth);
   std::vector<double> w(features.n * features.m);
