@@ -140,7 +140,7 @@ TEST(layers_and_derivatives_on_threads) {
   const Problem problem;
   const MasterCurve curve(Objective::jepa, 2.5);
   std::vector<double> layers[2], derivatives[2];
-  for (const std::size_t k : {0, 1}) {
+  for (const std::size_t k : {0u, 1u}) {
     Interrupt interrupt;
     const unsigned threads = k == 0 ? 1 : 5;
     constexpr std::size_t size = Problem::n * Problem::m;
@@ -223,7 +223,7 @@ TEST(flows_side_by_side_tell_one_listener) {
   const Flows flows;
   const std::size_t size = static_cast<std::size_t>(flows.shape.weights_size());
   std::vector<double> weights[2];
-  for (const std::size_t k : {0, 1}) {
+  for (const std::size_t k : {0u, 1u}) {
     weights[k].resize(Flows::count * size);
     std::mutex mutex;
     std::size_t visits = 0;

@@ -163,7 +163,7 @@ class Arguments:
         x, y = self.matrix(2 * d + 1, d), self.matrix(2 * d + 1, d)
         if self._wild and self.chance(2):
             return jo.Covariances(self.matrix(d, d), self.matrix(d, d), self.matrix(d, d) if self.chance(2) else None)
-        return jo.Covariances.from_pairs(x, x + y if self.chance(2) else y)
+        return jo.Covariances.from_pairs(x, y if self._wild or self.chance(2) else x + y)
 
     def network(self, d: int, kind: str) -> jo.LinearNetwork:
         depth = 1 + self.count(2)
