@@ -189,8 +189,8 @@ tidy: $(STAMPS)/group-tidy
 
 # The package with a sanitized module, from the build of `make asan`, stands before the one of the environment. The sanitizer and the
 # library of C++, whose exceptions it watches, have to be in a process before Python is. CPython itself leaks a little at its end: of
-# the leaks only those count that have our sources on their stack. Left out are the tests that bound time or memory or read modules, and
-# exports, and experiments and sweeps, which need no more of the engine than the others.
+# the leaks only those count that have our sources on their stack. Left out are the tests that bound time or memory or read modules,
+# and experiments and sweeps, which need no more of the engine than the others.
 SANITIZED := build/asan/site
 ASAN_TESTS ?= --ignore-glob='*/test_experiments*' --ignore-glob='*/test_*sweep*' --ignore-glob='*/test_bench*' \
   --ignore-glob='*/test_build*' --ignore-glob='*/test_codebase*' --ignore-glob='*/test_docs*' --ignore-glob='*/test_encoders*' \
@@ -203,38 +203,6 @@ asan-python: $(TEST_ENVIRONMENT)  ## the Python tests, on a module under the add
 	  ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=exitcode=0:log_path=$(CURDIR)/build/asan/report \
 	  pytest --timeout 3000 $(ASAN_TESTS) || { cat build/asan/report.*; exit 1; }
 	! grep -E '/cpp/(src|include|bindings)/' build/asan/report.*
-
-FUZZ_SECONDS ?= 600
-$(CAMPAIGN)/fuzz.jsonl: $(STAMPS)/installed $(wildcard tests/fuzz/*)
-	@mkdir -p $(@D)
-	$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=$(CAMPAIGN_FUZZ_SECONDS) > $(@:.jsonl=.log) 2>&1 || { tail -n 100 $(@:.jsonl=.log); exit 1; }
-	echo '{"property": 22, "quantity": "fuzz cases that crash, hang for 2 s or break the contract", "worst": 0, "at_most": 0, "cases": '$$(awk '/^Done/ { n += $$2 } END { print n }' $(@:.jsonl=.log))'}' > $@
-
-gradients: $(TEST_ENVIRONMENT) $(STAMPS)/extra-experiments  ## what needs PyTorch, which it installs: the right-hand side against autograd, nonlinear encoders
-	pytest tests/test_gradients_torch.py tests/test_encoders.py tests/test_experiments_mlp.py
-
-CLANG ?= $(CURDIR)/cmake/zig_cxx.py
-clang: $(STAMPS)/group-build $(STAMPS)/group-clang  ## the engine's tests with another compiler, a clang out of a wheel (CLANG=clang++: that one)
-	CXX=$(CLANG) cmake --preset clang
-	cmake --build --preset clang
-	ctest --preset clang
-
-asan tsan tidy: $(STAMPS)/group-build  ## the engine's tests under sanitizers (address and undefined behaviour; threads); clang-tidy
-	cmake --preset $@
-	cmake --build --preset $@
-	ctest --preset $@
-tidy: $(STAMPS)/group-tidy
-
-# The package with a sanitized module, from the build of `make asan`, stands before the one of the environment. The sanitizer and the
-# library of C++, whose exceptions it watches, have to be in a process before Python is. Left out: what bounds time or memory or ends
-# processes (a process takes seconds to start here), and the experiments, which need no more of the engine than the rest.
-SANITIZED := build/asan/site
-asan-python: $(TEST_ENVIRONMENT)  ## the Python tests, on a module under the address and undefined-behaviour sanitizers
-	cmake --preset asan -DJEPA_ODE_PYTHON=ON -Dpybind11_DIR=$$(python -m pybind11 --cmakedir)
-	cmake --build --preset asan
-	rm -rf $(SANITIZED) && cmake --install build/asan --prefix $(SANITIZED) && cp -R python/jepa_ode $(SANITIZED)
-	LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
-	  PYTHONMALLOC=malloc PYTHONPATH=$(SANITIZED) pytest --timeout 3000 $(ASAN_PYTHON)
 
 FUZZ_SECONDS ?= 60
 fuzz: $(STAMPS)/installed $(STAMPS)/group-fuzz  ## random arguments for the engine, under sanitizers, and for the package: FUZZ_SECONDS each
