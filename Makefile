@@ -200,7 +200,7 @@ asan-python: $(TEST_ENVIRONMENT)  ## the Python tests, on a module under the add
 	cmake --build --preset asan
 	rm -rf $(SANITIZED) build/asan/report.* && cmake --install build/asan --prefix $(SANITIZED) && cp -R python/jepa_ode $(SANITIZED)
 	LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libstdc++.so)" PYTHONMALLOC=malloc PYTHONPATH=$(SANITIZED) \
-	  ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=exitcode=0:log_path=$(CURDIR)/build/asan/report \
+	  ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 LSAN_OPTIONS=exitcode=0:log_path=$(CURDIR)/build/asan/report \
 	  pytest --timeout 3000 $(ASAN_TESTS) || { cat build/asan/report.*; exit 1; }
 	! grep -E '/cpp/(src|include|bindings)/' build/asan/report.*
 
