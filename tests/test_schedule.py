@@ -88,6 +88,7 @@ def test_rates_of_any_size(rate: float) -> None:
         half = schedule.elapsed(1.0)
         assert 0 < half < math.inf
         assert schedule.time(half) == pytest.approx(1.0, rel=1e-14)
+    assert jo.Schedule.warmup(1e200, 1e200).time([1.0, math.inf])[1] == math.inf
     # An area beyond the largest number is inf, also where the rate ends at 0.
     assert jo.Schedule.cosine(1e200, 1e200).elapsed([1.0, 1e200]).tolist() == [1e200, math.inf]
     assert jo.Schedule.cosine(1e200, 1e200).time(1e-250) <= 5e-324

@@ -205,7 +205,7 @@ class Schedule(FrozenArrays):
         curved = self.curved[piece]
         if curved.any():
             into[curved] = _inverse_area(area[curved], length[curved], start[curved], end[curved])
-        return _shaped(self.knots[piece] + np.minimum(into, length))
+        return _shaped(np.where(np.isinf(wanted), math.inf, self.knots[piece] + np.minimum(into, length)))
 
     def _areas(self) -> FloatArray:
         lengths = np.diff(self.knots)
