@@ -23,9 +23,11 @@ option(JEPA_ODE_WARNINGS_AS_ERRORS "Stop at the first compiler warning" ${werror
 
 add_library(jepa_ode_options INTERFACE)
 add_library(jepa_ode::options ALIAS jepa_ode_options)
-if(MSVC)
-  target_compile_options(jepa_ode_options INTERFACE /W4 /fp:precise /bigobj /utf-8)
-  target_compile_options(jepa_ode_options INTERFACE $<$<BOOL:${JEPA_ODE_WARNINGS_AS_ERRORS}>:/WX>)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "MSVC")
+  message(FATAL_ERROR "The engine's packs are vectors of GCC and Clang, which cl does not know: use clang-cl (cmake -T ClangCL)")
+elseif(MSVC)  # clang-cl, where -Wall would mean every warning there is
+  target_compile_options(jepa_ode_options INTERFACE
+    /clang:-ffp-contract=off /W4 -Wconversion -Wshadow /bigobj /utf-8 $<$<BOOL:${JEPA_ODE_WARNINGS_AS_ERRORS}>:/WX>)
 else()
   target_compile_options(jepa_ode_options INTERFACE
     -ffp-contract=off -Wall -Wextra -Wconversion -Wshadow $<$<BOOL:${JEPA_ODE_WARNINGS_AS_ERRORS}>:-Werror>)
@@ -46,7 +48,7 @@ endif()
 # jepa_ode_export_only(TARGET SYMBOL): hide everything else, the std:: templates that libstdc++ marks as visible included;
 # otherwise the dynamic linker could bind one instruction set's copy of an inline function into another's module.
 function(jepa_ode_export_only target symbol)
-  if(MSVC)
+  if(WIN32)
     return()  # a DLL exports nothing but what __declspec(dllexport) names
   elseif(APPLE)
     target_link_options(${target} PRIVATE "LINKER:-exported_symbol,_${symbol}")

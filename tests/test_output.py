@@ -74,6 +74,7 @@ def test_too_large_for_float32(method: str) -> None:
         ({"out": np.empty((8, 6))}, ValueError, r"shape \(6, 8\)"),
         ({"out": np.empty((6, 8), order="F")}, ValueError, "C-contiguous"),
         ({"out": np.empty((6, 16))[:, ::2]}, ValueError, "C-contiguous"),
+        ({"out": np.frombuffer(bytearray(385), offset=1).reshape(6, 8)}, ValueError, "aligned"),
         ({"out": np.broadcast_to(0.0, (6, 8))}, ValueError, "writeable"),
     ],
 )

@@ -77,6 +77,23 @@ def test_time_inverts_elapsed(schedule: jo.Schedule, shares: list[float]) -> Non
     np.testing.assert_allclose(schedule.elapsed(back), area, rtol=1e-14, atol=0)
 
 
+@pytest.mark.parametrize("rate", [1e-300, 1e-160, 1e160, 1e308])
+def test_rates_of_any_size(rate: float) -> None:
+    assert jo.Schedule.constant(rate).time([0.0, rate, math.inf]).tolist() == [0.0, 1.0, math.inf]
+    for schedule in (
+        jo.Schedule.warmup(2.0, rate),
+        jo.Schedule.cosine(2.0, rate),
+        jo.Schedule.cosine(2.0, rate, warmup=1.0),
+    ):
+        half = schedule.elapsed(1.0)
+        assert 0 < half < math.inf
+        assert schedule.time(half) == pytest.approx(1.0, rel=1e-14)
+    assert jo.Schedule.warmup(1e200, 1e200).time([1.0, math.inf])[1] == math.inf
+    # An area beyond the largest number is inf, also where the rate ends at 0.
+    assert jo.Schedule.cosine(1e200, 1e200).elapsed([1.0, 1e200]).tolist() == [1e200, math.inf]
+    assert jo.Schedule.cosine(1e200, 1e200).time(1e-250) <= 5e-324
+
+
 def test_never_and_for_ever() -> None:
     schedule = jo.Schedule.cosine(8.0, value=2.0)
     assert schedule.elapsed(math.inf) == 8.0

@@ -156,6 +156,8 @@ def test_time_to_reach_says_never() -> None:
     [
         ({"depth": 0.5}, "depth must be a real number >= 1, got 0.5"),
         ({"depth": math.nan}, "depth"),
+        ({"depth": 10**400}, "depth is larger than any float64"),
+        ({"depth": 3e6, "method": "leading"}, "JEPA encoders up to depth 2,000,000"),
         ({"eps": 0.0}, "eps must be positive"),
         ({"eps": [0.1, 0.2]}, r"eps must be a scalar or have shape \(1,\)"),
         ({"fraction": 1.0}, "fraction must lie between 0 and 1"),

@@ -9,11 +9,7 @@
 
 #if defined(__x86_64__) || defined(_M_X64)
 #define JEPA_ODE_X86_64 1
-#if defined(_MSC_VER)
-#include <intrin.h>
-#else
 #include <cpuid.h>
-#endif
 #endif
 
 namespace {
@@ -27,29 +23,16 @@ struct Registers {
 // All zero where the CPU does not know the leaf.
 Registers cpuid(std::uint32_t leaf, std::uint32_t subleaf = 0) {
   Registers r;
-#if defined(_MSC_VER)
-  int out[4];
-  __cpuid(out, static_cast<int>(leaf & 0x80000000u));
-  if (static_cast<std::uint32_t>(out[0]) < leaf) return r;
-  __cpuidex(out, static_cast<int>(leaf), static_cast<int>(subleaf));
-  r = {static_cast<std::uint32_t>(out[0]), static_cast<std::uint32_t>(out[1]), static_cast<std::uint32_t>(out[2]),
-       static_cast<std::uint32_t>(out[3])};
-#else
   if (__get_cpuid_count(leaf, subleaf, &r.eax, &r.ebx, &r.ecx, &r.edx) == 0) return {};
-#endif
   return r;
 }
 
 // Register states that the operating system saves on a context switch; readable only where it turned XSAVE on.
 std::uint64_t enabled_states(bool osxsave) {
   if (!osxsave) return 0;
-#if defined(_MSC_VER)
-  return _xgetbv(0);
-#else
   std::uint32_t low = 0, high = 0;
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return (static_cast<std::uint64_t>(high) << 32) | low;
-#endif
 }
 
 #endif

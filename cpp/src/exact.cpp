@@ -168,6 +168,10 @@ class Piece {
     } else {
       for (std::size_t k = 0; k < motion.size(); ++k) write_row<kind>(law, motion, k);
     }
+    constexpr double largest = std::numeric_limits<Real>::max();
+    for (std::size_t k = 0; k < motion.size(); ++k) {
+      if (motion.scale[k] > largest || motion.eps[k] > largest) withdraw_infinite(motion.feature[k]);
+    }
   }
 
   template <Kind kind>
@@ -241,9 +245,16 @@ class Piece {
     if (j == times_.end) return;
     const FeatureCurve feature(curve_.curve(), features_.lambda[i], features_.sigma2[i], features_.eps[i]);
     for (; j < times_.end; ++j) {
+      w_[i * times_.row_length + j] = static_cast<Real>(feature.response(times_.row(i)[j]));
+    }
+    withdraw_infinite(i);
+  }
+
+  // Responses beyond the largest number: the fixed point of a deep encoder can be.
+  void withdraw_infinite(std::size_t i) {
+    for (std::size_t j = times_.begin; j < times_.end; ++j) {
       Real& w = w_[i * times_.row_length + j];
-      w = static_cast<Real>(feature.response(times_.row(i)[j]));
-      if (!std::isfinite(w)) {  // beyond the largest number: the fixed point of a deep encoder can be
+      if (!std::isfinite(w)) {
         w = std::numeric_limits<Real>::quiet_NaN();
         overflowed_ = true;
       }

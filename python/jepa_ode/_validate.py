@@ -15,7 +15,7 @@ _Choice = TypeVar("_Choice", bound=str)
 
 
 def as_float_array(name: str, value: Any, ndim: int | None = 1) -> FloatArray:
-    """Return ``value`` as a C-contiguous, native float64 array of ``ndim`` dimensions (None: any).
+    """Return ``value`` as a C-contiguous, aligned, native float64 array of ``ndim`` dimensions (None: any).
 
     Whole numbers, booleans excluded, and every real floating type are converted; any strides and byte orders are
     accepted. Masked arrays (their mask would be lost), complex numbers, strings and objects raise TypeError.
@@ -29,7 +29,8 @@ def as_float_array(name: str, value: Any, ndim: int | None = 1) -> FloatArray:
         raise TypeError(f"{name} must hold real numbers, got an array of dtype {array.dtype}")
     if ndim is not None and array.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimension{'s' * (ndim != 1)}, got shape {array.shape}")
-    return np.ascontiguousarray(array, dtype=np.float64).reshape(array.shape)
+    # A view of bytes, or of a packed record, may be contiguous and yet not aligned.
+    return np.require(array, np.float64, ["C", "ALIGNED"])
 
 
 def require_finite(name: str, array: FloatArray) -> FloatArray:
@@ -48,7 +49,10 @@ def as_real(name: str, value: Any) -> float:
         value = value[()]
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a real number, got {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # of a whole number or a fraction
+        raise ValueError(f"{name} is larger than any float64") from None
 
 
 def as_positive(name: str, value: Any) -> float:

@@ -195,15 +195,17 @@ class Schedule(FrozenArrays):
         wanted = _as_clock("elapsed", elapsed)
         areas = self._areas()
         piece, area, length, start, end = self._locate(wanted, areas)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            # The root of a quadratic, in the form that does not cancel; the last piece is flat.
-            bend = np.where(np.isinf(length), 0.0, 2 * area * ((end - start) / length))
-            root = np.sqrt(np.maximum(start * start + bend, 0.0))
-            into = np.where(area > 0, 2 * area / (start + root), 0.0)
+        # The root of a quadratic, in the form that does not cancel, in units of the rate; the last piece is flat.
+        exponent = -np.frexp(np.maximum(start, end))[1]
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            first, last, share = np.ldexp(start, exponent), np.ldexp(end, exponent), np.ldexp(area, exponent)
+            bend = np.where(np.isinf(length), 0.0, 2 * (share / length) * (last - first))
+            root = np.sqrt(np.maximum(first * first + bend, 0.0))
+            into = np.where(area > 0, share / ((first + root) / 2), 0.0)
         curved = self.curved[piece]
         if curved.any():
             into[curved] = _inverse_area(area[curved], length[curved], start[curved], end[curved])
-        return _shaped(self.knots[piece] + np.minimum(into, length))
+        return _shaped(np.where(np.isinf(wanted), math.inf, self.knots[piece] + np.minimum(into, length)))
 
     def _areas(self) -> FloatArray:
         lengths = np.diff(self.knots)
@@ -242,15 +244,14 @@ def _area(
     end: FloatArray,
     curved: np.ndarray[Any, np.dtype[np.bool_]],
 ) -> FloatArray:
-    """Return the integral of a piece from its beginning: no term cancels another near ``into = 0``."""
-    with np.errstate(invalid="ignore"):
-        constant = np.where(start == 0, 0.0, start * into)  # also where `into` is inf
+    """Return the integral of a piece from its beginning: no term cancels another."""
     flat = np.isinf(length)  # the last piece
-    into, length = np.where(flat, 0.0, into), np.where(flat, 1.0, length)
-    share = into / length
-    line = share * into / 2
-    wave = length * _sine_rest(np.pi * share) / (2 * np.pi)
-    return constant + (end - start) * np.where(curved, wave, line)
+    inside, length = np.where(flat, 0.0, into), np.where(flat, 1.0, length)
+    share = inside / length
+    of_end = np.where(curved, length * _sine_rest(np.pi * share) / (2 * np.pi), share * inside / 2)
+    with np.errstate(invalid="ignore", over="ignore"):
+        of_start = np.where(start == 0, 0.0, start * (into - of_end))  # also where `into` is inf
+        return of_start + end * of_end
 
 
 def _sine_rest(z: FloatArray) -> FloatArray:
@@ -264,7 +265,7 @@ def _inverse_area(area: FloatArray, length: FloatArray, start: FloatArray, end: 
     curved = np.ones(area.shape, dtype=np.bool_)
     low, high = np.zeros_like(area), length.copy()
     # First down to the right power of two, then the bits of the fraction.
-    for _ in range(1100):
+    for _ in range(2100):  # from the largest number to the smallest
         middle = high / 2
         below = (middle > 0) & (_area(middle, length, start, end, curved) >= area)
         if not below.any():

@@ -102,8 +102,8 @@ def solve(
         Steps, rejected ones included, that one feature may take. One that needs more ends with status MAX_STEPS and NaN
         at the times it did not reach; its neighbours are not affected.
     out : array of shape [n, m], optional
-        Where the responses go: float64 or float32, C-contiguous and writeable. ``sol.w`` is then a read-only view of it;
-        whoever writes to ``out`` later changes the solution. Memory that was used before saves the time in which the
+        Where the responses go: float64 or float32, C-contiguous, aligned and writeable. ``sol.w`` is then a read-only view
+        of it; whoever writes to ``out`` later changes the solution. Memory that was used before saves the time in which the
         system hands out pages, about half of the whole for the exact method.
     dtype : float64 or float32, optional
         Of ``sol.w``; None is that of ``out``, or else float64. Everything is computed in float64 and rounded once. A
@@ -319,8 +319,8 @@ def _as_output_type(out: Any, dtype: Any, shape: tuple[int, int], inputs: dict[s
         raise ValueError(f"out holds {out.dtype} but dtype is {np.dtype(dtype)}; leave one of them away")
     if out.shape != shape:
         raise ValueError(f"out must have shape {shape}, one response per feature and time, got {out.shape}")
-    if not out.flags.c_contiguous or not out.flags.writeable:
-        raise ValueError("out must be C-contiguous and writeable: numpy.empty makes such an array")
+    if not (out.flags.c_contiguous and out.flags.aligned and out.flags.writeable):
+        raise ValueError("out must be C-contiguous, aligned and writeable: numpy.empty makes such an array")
     for name, array in inputs.items():
         if np.may_share_memory(out, array):
             raise ValueError(f"out overlaps {name}: responses would overwrite it while it is read")

@@ -17,6 +17,7 @@ from .spectrum import Spectrum
 __all__ = ["critical_time", "fixed_point", "time_to_reach"]
 
 TimeUnit = Literal["flow", "rescaled"]
+_DEEPEST = 2_000_000  # of JEPA encoders, as for the engine's master curve
 TIME_UNITS: tuple[TimeUnit, ...] = ("flow", "rescaled")
 
 
@@ -265,7 +266,7 @@ def _on_schedule(times: FloatArray, schedule: Schedule | None) -> FloatArray:
 def _leading_time(spec: Spectrum, equation: FeatureEquation, eps: FloatArray) -> FloatArray:
     times = np.full(len(spec), np.inf)
     learned = spec.lam > 0
-    with np.errstate(over="ignore"):  # times beyond the largest double are inf
+    with np.errstate(over="ignore", divide="ignore"):  # times beyond the largest double are inf
         lam, rho, start = spec.lam[learned], spec.rho[learned], eps[learned]
         if equation.code == JEPA.code:
             times[learned] = _leading_jepa(lam, rho, start, equation.depth)
@@ -275,11 +276,18 @@ def _leading_time(spec: Spectrum, equation: FeatureEquation, eps: FloatArray) ->
 
 
 def _leading_jepa(lam: FloatArray, rho: FloatArray, eps: FloatArray, depth: float) -> FloatArray:
-    # All terms of the sum that diverge as eps -> 0: 2L - 1 of them, rounded up for real depths.
+    if depth > _DEEPEST:
+        raise ValueError(
+            f"method='leading' takes JEPA encoders up to depth {_DEEPEST:,}, as 'exact' does, got {depth:g}"
+        )
+    # All terms of the sum that diverge as eps -> 0: 2L - 1 of them, rounded up for real depths; so many at a time.
     total = np.zeros_like(lam)
-    for n in range(math.ceil(2 * depth - 1)):
+    count = math.ceil(2 * depth - 1)
+    block = max(2**18 // max(lam.size, 1), 1)
+    for first in range(0, count, block):
+        n = np.arange(first, min(first + block, count))[:, None]
         k = 2 * depth - 1 - n
-        total += eps ** (-k / depth) / (k * rho**n)
+        total += (eps ** (-k / depth) / (k * rho**n)).sum(axis=0)
     return total / lam
 
 

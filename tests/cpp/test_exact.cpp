@@ -83,6 +83,23 @@ TEST(responses_beyond_a_double_are_reported) {
   CHECK(status == Status::not_finite);
 }
 
+TEST(responses_beyond_a_float_are_reported) {
+  ExactCurve curve(Objective::mae, 20);
+  const double lambda[] = {1, 1, -1, 1}, sigma2[] = {1, 1e-45, 1, 1e-45}, eps[] = {0.1, 0.5, 1e40, 1e42};
+  for (const std::size_t m : {2u, 41u}) {  // times across lanes, and features across them
+    std::vector<double> t(m, 0.0);
+    t.back() = std::numeric_limits<double>::infinity();
+    std::vector<float> w(4 * m);
+    Status status[4];
+    Interrupt interrupt;
+    solve_exact(curve, {lambda, sigma2, eps, 4}, t.data(), m, false, 1, interrupt, w.data(), status);
+    CHECK(status[0] == Status::ok && w[m - 1] == 1.0f);
+    CHECK(status[1] == Status::not_finite && w[m] == 0.5f && std::isnan(w[2 * m - 1]));
+    CHECK(status[2] == Status::not_finite && std::isnan(w[2 * m]) && w[3 * m - 1] == 0.0f);
+    CHECK(status[3] == Status::not_finite && std::isnan(w[3 * m]) && std::isnan(w[4 * m - 1]));
+  }
+}
+
 TEST(an_interrupt_ends_a_long_solve) {
   const std::size_t n = 3000, m = 1000;
   std::vector<double> lambda(n, 1.0), sigma2(n, 1.5), eps(n, 0.01), t(m), w(n * m);

@@ -1,11 +1,19 @@
 // Every index once, whatever the number of threads; exceptions and interrupts reach the caller (DESIGN.md 3, threads).
+// Then the solvers that other tests run on one thread; `make tsan` looks on.
 #include <atomic>
+#include <cmath>
+#include <mutex>
 #include <stdexcept>
 #include <thread>
 #include <vector>
 
 #include "check.hpp"
+#include "jepa_ode/exact.hpp"
+#include "jepa_ode/gradient_flow.hpp"
+#include "jepa_ode/layer_solver.hpp"
 #include "jepa_ode/parallel.hpp"
+#include "jepa_ode/sample_moments.hpp"
+#include "jepa_ode/sensitivity.hpp"
 
 namespace {
 
@@ -104,6 +112,161 @@ TEST(only_the_caller_polls) {
     while (std::chrono::steady_clock::now() < end) CHECK(!interrupt.stop());
   });
   CHECK(foreign == 0);
+}
+
+// --- solvers on threads: the bits of one thread ---
+
+using namespace jepa_ode;
+
+// Rising, falling and decaying features at times of all sizes.
+struct Problem {
+  static constexpr std::size_t n = 403, m = 9;
+  std::vector<double> lambda = std::vector<double>(n), sigma2 = lambda, eps = lambda, times = std::vector<double>(m);
+
+  Problem() {
+    for (std::size_t i = 0; i < n; ++i) {
+      const double x = static_cast<double>(i);
+      lambda[i] = std::sin(x);
+      sigma2[i] = 1.5 + std::cos(x);
+      eps[i] = 0.05 * (1 + static_cast<double>(i % 30));
+    }
+    for (std::size_t k = 0; k < m; ++k) times[k] = std::exp(static_cast<double>(k)) - 1;
+  }
+
+  Ensemble features() const { return {lambda.data(), sigma2.data(), eps.data(), n}; }
+};
+
+TEST(layers_and_derivatives_on_threads) {
+  const Problem problem;
+  const MasterCurve curve(Objective::jepa, 2.5);
+  std::vector<double> layers[2], derivatives[2];
+  for (const std::size_t k : {0u, 1u}) {
+    Interrupt interrupt;
+    const unsigned threads = k == 0 ? 1 : 5;
+    constexpr std::size_t size = Problem::n * Problem::m;
+    std::vector<Status> status(Problem::n);
+    std::vector<std::int64_t> evaluations(Problem::n);
+    layers[k].resize(3 * size);
+    LayerProblem average;
+    average.target = LayerTarget::average;
+    average.depth = 2;
+    average.decay = 0.01;
+    average.tau = 3;
+    average.features = problem.features();
+    double* const w = layers[k].data();
+    solve_layers(average, problem.times.data(), Problem::m, false, {}, threads, interrupt,
+                 {w, w + size, w + 2 * size, status.data(), evaluations.data()});
+    for (const Status s : status) CHECK(s == Status::ok);
+    derivatives[k].resize(4 * size);
+    double* const d = derivatives[k].data();
+    solve_sensitivities(curve, problem.features(), problem.times.data(), Problem::m, false, threads, interrupt,
+                        {d, d + size, d + 2 * size, d + 3 * size});
+  }
+  CHECK(layers[0] == layers[1]);
+  CHECK(derivatives[0] == derivatives[1]);
+}
+
+TEST(moments_on_threads) {
+  constexpr Index samples = 3001, d = 17;
+  std::vector<double> x(samples * d), y(samples * d);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    x[i] = std::sin(static_cast<double>(i));
+    y[i] = std::cos(static_cast<double>(3 * i));
+  }
+  Interrupt interrupt;
+  const SampleMoments one = sample_moments(x.data(), y.data(), samples, d, 1, interrupt);
+  const SampleMoments many = sample_moments(x.data(), y.data(), samples, d, 5, interrupt);
+  CHECK(one.xx == many.xx && one.yx == many.yx && one.yy == many.yy);
+}
+
+// Whole calls side by side, as Python threads make them: what they share are the curves and their tables.
+TEST(calls_side_by_side_share_curves) {
+  const Problem problem;
+  std::vector<std::vector<double>> results(6);
+  std::vector<std::thread> callers;
+  for (std::vector<double>& w : results) {
+    callers.emplace_back([&problem, &w] {
+      w.resize(Problem::n * Problem::m);
+      std::vector<Status> status(Problem::n);
+      Interrupt interrupt;
+      const auto curve = ExactCurve::of(Objective::jepa, 4.75);
+      solve_exact(*curve, problem.features(), problem.times.data(), Problem::m, false, 2, interrupt, w.data(),
+                  status.data());
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  for (const std::vector<double>& w : results) CHECK(w == results[0]);
+}
+
+// Flows of networks that share their moments, each with a workspace of its own, as an ensemble runs them (bindings).
+struct Flows {
+  static constexpr std::size_t count = 12;
+  Matrix xx = Matrix::Identity(4, 4), yx = 0.6 * Matrix::Identity(4, 4), yy = Matrix::Identity(4, 4);
+  NetworkShape shape{{4, 5, 3}, 3};
+  std::vector<double> times{0.5, 5.0};
+
+  FlowResult run(std::size_t k, double* weights, Interrupt& interrupt, const FlowVisit& visit,
+                 const FlowProgress& progress) const {
+    LinearNetworkFlow flow(shape, {}, {xx.data(), yx.data(), yy.data()});
+    std::vector<double> start(static_cast<std::size_t>(flow.state_size()));
+    for (std::size_t i = 0; i < start.size(); ++i) start[i] = 0.4 * std::sin(static_cast<double>(i * (k + 1)));
+    FlowObservation observation;
+    observation.times = times.data();
+    observation.count = times.size();
+    observation.final_weights = weights;
+    observation.visit = visit;
+    return gradient_flow(flow, start.data(), {}, observation, interrupt, progress);
+  }
+};
+
+TEST(flows_side_by_side_tell_one_listener) {
+  const Flows flows;
+  const std::size_t size = static_cast<std::size_t>(flows.shape.weights_size());
+  std::vector<double> weights[2];
+  for (const std::size_t k : {0u, 1u}) {
+    weights[k].resize(Flows::count * size);
+    std::mutex mutex;
+    std::size_t visits = 0;
+    double told = 0;
+    Interrupt interrupt([] { return false; });
+    parallel_for(Flows::count, 1, k == 0 ? 1 : 4, interrupt, [&](std::size_t begin, std::size_t) {
+      const auto visit = [&](std::size_t, const double*) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        ++visits;
+      };
+      const auto progress = [&](double time) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        told = std::max(told, time);
+        return false;
+      };
+      CHECK(flows.run(begin, weights[k].data() + begin * size, interrupt, visit, progress).status == Status::ok);
+    });
+    CHECK(visits == Flows::count * flows.times.size());
+    CHECK(told > 0 && told <= flows.times.back());
+  }
+  CHECK(weights[0] == weights[1]);
+}
+
+TEST(what_a_listener_throws_ends_all_flows) {
+  const Flows flows;
+  const std::size_t size = static_cast<std::size_t>(flows.shape.weights_size());
+  for (const bool from_visit : {false, true}) {
+    std::vector<double> weights(Flows::count * size);
+    Interrupt interrupt;
+    const auto fail = [&](std::size_t k) {
+      if (k == 7) throw std::domain_error("not this one");
+    };
+    CHECK_THROWS(std::domain_error, parallel_for(Flows::count, 1, 3, interrupt, [&](std::size_t k, std::size_t) {
+                   const auto visit = [&](std::size_t, const double*) {
+                     if (from_visit) fail(k);
+                   };
+                   const auto progress = [&](double) {
+                     if (!from_visit) fail(k);
+                     return false;
+                   };
+                   flows.run(k, weights.data() + k * size, interrupt, visit, progress);
+                 }));
+  }
 }
 
 }  // namespace
