@@ -194,8 +194,7 @@ tidy: $(STAMPS)/group-tidy
 # and experiments and sweeps, which need no more of the engine than the others.
 SANITIZED := build/asan/site
 ASAN_TESTS ?= --ignore-glob='*/test_experiments*' --ignore-glob='*/test_*sweep*' --ignore-glob='*/test_bench*' \
-  --ignore-glob='*/test_build*' --ignore-glob='*/test_codebase*' --ignore-glob='*/test_docs*' --ignore-glob='*/test_encoders*' \
-  -k 'not ctrl_c and not no_leak and not waiting_memory'
+  --ignore-glob='*/test_build*' --ignore-glob='*/test_codebase*' --ignore-glob='*/test_docs*' --ignore-glob='*/test_encoders*' --ignore-glob='*/test_processes*' -k 'not waiting_memory'
 asan-python: $(TEST_ENVIRONMENT)  ## the Python tests, on a module under the address and undefined-behaviour sanitizers
 	cmake --preset asan -DJEPA_ODE_PYTHON=ON -Dpybind11_DIR=$$(python -m pybind11 --cmakedir)
 	cmake --build --preset asan
