@@ -10,7 +10,7 @@
 #include "jepa_ode/gradient_flow.hpp"
 
 // The allocator of glibc, counted: a sanitizer brings its own. Operator new ends in malloc.
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if defined(__GLIBC__) && !defined(JEPA_ODE_SANITIZED)
 namespace {
 std::size_t allocations = 0;
 }
