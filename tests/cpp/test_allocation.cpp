@@ -24,7 +24,7 @@
 #include "jepa_ode/trainer.hpp"
 
 // The allocator of glibc, counted and made to fail: a sanitizer brings its own. Operator new ends in malloc.
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if defined(__GLIBC__) && !defined(JEPA_ODE_SANITIZED)
 namespace {
 
 constexpr std::size_t never = std::numeric_limits<std::size_t>::max();

@@ -202,7 +202,7 @@ TEST(an_interrupt_ends_a_training) {
 }  // namespace
 
 // The allocator of glibc, counted: a sanitizer brings its own.
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if defined(__GLIBC__) && !defined(JEPA_ODE_SANITIZED)
 #include <atomic>
 namespace {
 std::atomic<std::size_t> allocations{0};
