@@ -67,8 +67,9 @@ test-engine: $(STAMPS)/group-build  ## the engine's own tests, no Python in them
 test-python: $(TEST_ENVIRONMENT)  ## the Python tests and the examples of the docstrings
 	pytest
 
-# `make test` runs the engine's own tests as baseline and the Python tests under the best instruction set. The experiments,
-# and sweeps, which test no arithmetic, run there alone.
+# `make test` runs the engine's own tests as baseline and the Python tests under the best instruction set. What tests no arithmetic,
+# or every instruction set by itself, runs there alone.
+ONCE := arrays bench build cli* codebase docs experiments* instruction_sets plot* processes report *sweep*
 test-isas: $(TEST_ENVIRONMENT)  ## all tests under every other instruction set that this machine runs
 	@set -e; isas=$$(python -c 'from jepa_ode import build_info as f; i = f(); print(*[s for s in i["isas_compiled"] if s in i["isas_supported"]])'); \
 	best=$$(python -c 'from jepa_ode import build_info; print(build_info()["isa"])'); \
@@ -77,7 +78,7 @@ test-isas: $(TEST_ENVIRONMENT)  ## all tests under every other instruction set t
 	  if [ $$isa != baseline ]; then \
 	    cmake --preset dev -B build/dev-$$isa -DJEPA_ODE_ISAS=$$isa; cmake --build build/dev-$$isa -j $(JOBS); ctest --test-dir build/dev-$$isa --output-on-failure; \
 	  fi; \
-	  if [ $$isa != $$best ]; then JEPA_ODE_ISA=$$isa pytest --ignore-glob='*/test_experiments*' --ignore-glob='*/test_*sweep*'; fi; \
+	  if [ $$isa != $$best ]; then JEPA_ODE_ISA=$$isa pytest $(foreach name,$(ONCE),--ignore-glob='*/test_$(name).py'); fi; \
 	done
 
 lint: $(TEST_ENVIRONMENT) $(STAMPS)/group-lint  ## format, style and types of Python and C++, freshness of the stub
