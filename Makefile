@@ -12,7 +12,7 @@ export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 unexport PYTHONPATH PYTHONHOME
 
 SOURCES := $(shell find CMakeLists.txt pyproject.toml README.md cmake cpp python -not -path '*/__pycache__*' -not -path 'cmake/eigen*')
-CPP := $(shell find cpp tests/cpp -name '*.cpp' -o -name '*.hpp')
+CPP := $(shell find cpp tests -name "*.cpp" -o -name "*.hpp")
 
 .DEFAULT_GOAL := help
 .PHONY: help demo reproduce test test-engine test-python test-isas lint format stub docs bench dist campaign gradients clang asan asan-python tsan tidy fuzz clean

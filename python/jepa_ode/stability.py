@@ -72,7 +72,7 @@ class FixedPoints(FrozenArrays):
         return f"FixedPoints({self.objective!r}, depth={self.depth:g}, {n} feature{'s' * (n != 1)})"
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what is beyond the largest double is inf, and a Jacobian of such unknown
+@np.errstate(over="ignore", invalid="ignore")  # beyond the largest double is inf, and a Jacobian of such unknown
 def fixed_points(spec: Spectrum, objective: ObjectiveLike, *, depth: float) -> FixedPoints:
     r"""Return every fixed point of each feature's layer system, with its stability.
 
