@@ -37,6 +37,8 @@ def case_count(ci: int, campaign: int) -> int:
     return campaign if CAMPAIGN_EXAMPLES else ci
 
 
+collect_ignore = ["fuzz"]  # a program of its own: `make fuzz`
+
 _RECORDS = Records()
 
 
