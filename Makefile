@@ -15,7 +15,7 @@ SOURCES := $(shell find CMakeLists.txt pyproject.toml README.md cmake cpp python
 CPP := $(shell find cpp tests/cpp -name '*.cpp' -o -name '*.hpp')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo reproduce test test-engine test-python test-isas lint format stub docs bench dist campaign gradients asan tsan tidy clean
+.PHONY: help demo reproduce test test-engine test-python test-isas lint format stub docs bench dist campaign coverage gradients asan tsan tidy clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -160,6 +160,32 @@ $(CAMPAIGN)/asan.jsonl $(CAMPAIGN)/tsan.jsonl: $(CAMPAIGN)/%.jsonl: $(STAMPS)/in
 	@mkdir -p $(@D)
 	$(MAKE) --no-print-directory $*
 	echo '{"property": 30, "quantity": "reports of $*, engine tests", "worst": 0, "at_most": 0, "cases": '$$(ctest --preset $* -N | sed -n 's/^Total Tests: //p')'}' > $@
+
+# An environment and builds of their own. Of the engine one instruction set is counted, over its own tests and the Python tests.
+COVERAGE := $(CURDIR)/build/coverage
+$(COVERAGE)/venv/stamp: pyproject.toml
+	$(PYTHON) -m venv --clear $(COVERAGE)/venv
+	pip install --quiet "pip>=25.1"
+	pip install --quiet --group build --group test --group coverage
+	touch $@
+
+coverage: export VIRTUAL_ENV := $(COVERAGE)/venv
+coverage: export PATH := $(COVERAGE)/venv/bin:$(PATH)
+coverage: export COVERAGE_FILE := $(COVERAGE)/data/python
+coverage: FLAGS := --coverage -fprofile-update=atomic
+coverage: $(COVERAGE)/venv/stamp  ## branches that the tests take, of Python and of the engine: two tables, at least 95% each
+	find $(COVERAGE) -name '*.gcda' -delete
+	rm -rf $(COVERAGE)/data && mkdir $(COVERAGE)/data
+	cmake --preset dev -B $(COVERAGE)/engine -DCMAKE_CXX_FLAGS="$(FLAGS)"
+	cmake --build $(COVERAGE)/engine -j $(JOBS)
+	ctest --test-dir $(COVERAGE)/engine --output-on-failure
+	pip install --quiet --no-build-isolation --no-deps --force-reinstall . -C build-dir=$(COVERAGE)/wheel -C cmake.build-type=Debug \
+	  -C cmake.define.JEPA_ODE_ISAS=baseline -C cmake.define.CMAKE_CXX_FLAGS="$(FLAGS)" -C cmake.define.CMAKE_CXX_FLAGS_DEBUG=-O1
+	pip install --quiet "jepa-ode[all]"
+	coverage run -m pytest
+	coverage combine --quiet
+	coverage report
+	gcovr
 
 gradients: $(TEST_ENVIRONMENT) $(STAMPS)/extra-experiments  ## what needs PyTorch, which it installs: the right-hand side against autograd, nonlinear encoders
 	pytest tests/test_gradients_torch.py tests/test_encoders.py tests/test_experiments_mlp.py
