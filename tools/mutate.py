@@ -170,7 +170,7 @@ class Workshop:
         self.tree, self.isa, self.jobs = folder / "tree", isa, jobs
         self.build, self.pristine, self.package = folder / "build", folder / "pristine", folder / "package"
         self.patience: dict[str, float] = {}
-        self.kills: Counter[tuple[str, str]] = Counter()  # by file and test: who noticed before is asked first
+        self.kills: Counter[tuple[str, str]] = Counter()  # by file and test
 
     def prepare(self) -> None:
         """Copy the tree, build it as it is, and time every test, all of which have to pass."""
@@ -258,8 +258,10 @@ class Workshop:
             os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
             self._restore()
 
-    def _merit(self, file: str, test: str) -> tuple[int, int]:
-        return -self.kills[file, test], -sum(n for (_, other), n in self.kills.items() if other == test)
+    def _merit(self, file: str, test: str) -> tuple[int, int, int]:
+        """Return the place of a test in the queue: who noticed mutants of the file before, or has its name, is asked first."""
+        words = set(Path(file).stem.split("_")) & set(Path(test).stem.split("_"))
+        return -self.kills[file, test], -len(words), -sum(n for (_, other), n in self.kills.items() if other == test)
 
     def _programs(self) -> list[str]:
         return [p.stem for p in sorted((self.tree / "tests" / "cpp").glob("test_*.cpp"))]
