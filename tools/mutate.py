@@ -178,7 +178,7 @@ class Workshop:
         """Copy the tree, build it as it is, and time every test, all of which have to pass; only time them once."""
         digest = hashlib.sha256()
         for source in sorted(p for name in COPIED for p in [ROOT / name, *(ROOT / name).rglob("*")] if p.is_file()):
-            if "__pycache__" in source.parts:
+            if "__pycache__" in source.parts or source.suffix == ".md":
                 continue
             target = self.tree / source.relative_to(ROOT)
             digest.update(f"{target} ".encode() + source.read_bytes())
@@ -343,19 +343,20 @@ def main() -> int:
     parser.add_argument("--isa", default="baseline", help="instruction set to compile for")
     parser.add_argument("--jobs", type=int, default=1, help="compilers at a time")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "mutants")
+    parser.add_argument("--again", action="store_true", help="try those that survived once more, as tests were added")
     parser.add_argument("--report", action="store_true", help="try none, only report on those that were tried")
     options = parser.parse_args()
     path = options.folder / "results.jsonl"
-    results = [Result(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = path.read_text().splitlines() if path.exists() else []
+    known = {result.key: result for result in (Result(**json.loads(line)) for line in lines)}
     if options.report:
-        return report(results)
+        return report(list(known.values()))
 
     options.folder.mkdir(parents=True, exist_ok=True)
     shop = Workshop(options.folder.resolve(), options.isa, options.jobs)
     shop.prepare()
     sources = shop.sources()
-    known = {r.key: r for r in results}
-    shop.kills.update((r.file, r.by.split("::")[0]) for r in results if r.verdict == "killed")
+    shop.kills.update((r.file, r.by.split("::")[0]) for r in known.values() if r.verdict == "killed")
     tried: list[Result] = []
     for mutant in draw(sources, shop.active_lines(), options.seed):
         if sum(r.verdict != "invalid" for r in tried) >= options.count:
@@ -366,7 +367,7 @@ def main() -> int:
         column = mutant.offset - begin - (len(source) - len(source.lstrip()))
         number = text.count("\n", 0, mutant.offset) + 1
         result = Result(mutant.file, number, source.strip(), mutant.before, mutant.after, column, "", "", 0.0)
-        if result.key in known:
+        if result.key in known and not (options.again and known[result.key].verdict == "survived"):
             tried.append(known[result.key])
             continue
         start = time.monotonic()
