@@ -356,7 +356,7 @@ def main() -> int:
     shop = Workshop(options.folder.resolve(), options.isa, options.jobs)
     shop.prepare()
     sources = shop.sources()
-    shop.kills.update((r.file, r.by.split("::")[0]) for r in known.values() if r.verdict == "killed")
+    shop.kills.update((r.file, re.split(r"::| ", r.by)[0]) for r in known.values() if r.verdict == "killed")
     tried: list[Result] = []
     for mutant in draw(sources, shop.active_lines(), options.seed):
         if sum(r.verdict != "invalid" for r in tried) >= options.count:
