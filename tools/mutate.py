@@ -293,7 +293,20 @@ class Workshop:
             shutil.copytree(self.tree / "python", self.package)
             install = ["cmake", "--install", str(self.build), "--prefix", str(self.package)]
             subprocess.run(install, check=True, stdout=subprocess.DEVNULL)
-            command = [sys.executable, "-m", "pytest", "-x", "-q", "-k", NOT_ASKED, "-p", "no:cacheprovider", *files]
+            hangs = ["--timeout", "100", "--timeout-method", "thread"]  # ends the session where a test does not end
+            command = [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-x",
+                "-q",
+                "-k",
+                NOT_ASKED,
+                "-p",
+                "no:cacheprovider",
+                *hangs,
+                *files,
+            ]
         limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))  # noqa: E731
         with subprocess.Popen(
             command,
