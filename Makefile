@@ -189,7 +189,7 @@ coverage: $(COVERAGE)/venv/stamp  ## branches that the tests take, of Python and
 	coverage run -m pytest
 	coverage combine --quiet
 	coverage report
-	gcovr --txt-metric branch
+	python tools/engine_coverage.py $(COVERAGE) --at-least 95
 
 MUTANTS ?= 120
 mutants: $(TEST_ENVIRONMENT)  ## change the engine's arithmetic at MUTANTS places, one at a time: which changes no test notices
