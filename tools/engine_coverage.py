@@ -2,8 +2,7 @@
 
     python tools/engine_coverage.py build/coverage --at-least 95
 
-A branch is an outcome of a condition on a line; it counts once, taken if it was in any build and any instance of a template,
-of which gcov puts some (those of lambdas) into one list: a list that is a multiple of the shortest of its line is cut up.
+A branch is an outcome of a condition on a line; it counts once, taken if it was in any build and any instance of a template.
 What the compiler adds for exceptions is none of the source: neither the edge on which a call throws nor its other one. That
 gcov says which these are in its JSON, for code that never ran too, is why its text is not read.
 """
@@ -35,11 +34,15 @@ def outcomes(branches: list[dict[str, Any]]) -> list[bool]:
     return [branch["count"] > 0 for branch in kept] if len(kept) > 1 else []
 
 
+def instances(number: int, functions: list[dict[str, Any]]) -> int:
+    """Return how many functions share the innermost body around a line: the instances of a lambda, which share one list too."""
+    around = [(f["start_line"], f["start_column"]) for f in functions if f["start_line"] <= number <= f["end_line"]]
+    return around.count(max(around)) if around else 1
+
+
 def merged(lists: list[list[bool]]) -> list[bool]:
     """Return the outcomes of a line, each taken if it was in a copy."""
-    shortest, longest = min(map(len, lists)), max(map(len, lists))
-    period = longest if any(len(each) % shortest for each in lists) else shortest
-    return [any(hit for each in lists for hit in each[k::period]) for k in range(period)]
+    return [any(each[k] for each in lists if k < len(each)) for k in range(max(map(len, lists)))]
 
 
 def main() -> int:
@@ -56,8 +59,11 @@ def main() -> int:
             if not any(path.is_relative_to(folder) for folder in COUNTED):
                 continue
             for line in entry["lines"]:
-                if found := outcomes(line["branches"]):
-                    copies[path, line["line_number"]].append(found)
+                found, number = outcomes(line["branches"]), line["line_number"]
+                if found:
+                    count = 1 if line.get("function_name") else instances(number, entry["functions"])
+                    period = len(found) if len(found) % count else len(found) // count
+                    copies[path, number] += [found[k : k + period] for k in range(0, len(found), period)]
 
     files: dict[Path, dict[int, list[bool]]] = defaultdict(dict)
     for (path, number), lists in sorted(copies.items()):
