@@ -80,7 +80,7 @@ class Result:
     @property
     def sentence(self) -> str:
         """How ``tests/mutants.md`` names it."""
-        return f"`{self.file}`: `{self.source}`, `{self.before}` becomes `{self.after}`"
+        return f"`{self.file}`: `{self.source}`, `{self.before}` at {self.column} becomes `{self.after}`"
 
 
 # --- where a file can be changed --------------------------------------------------------------------------------------
