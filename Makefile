@@ -15,7 +15,8 @@ SOURCES := $(shell find CMakeLists.txt pyproject.toml README.md cmake cpp python
 CPP := $(shell find cpp tests -name "*.cpp" -o -name "*.hpp")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo reproduce test test-engine test-python test-isas lint format stub docs bench dist campaign gradients clang asan asan-python tsan tidy fuzz clean
+.PHONY: help demo reproduce test test-engine test-python test-isas lint format stub docs bench dist campaign coverage mutants gradients clang \
+  asan asan-python tsan tidy fuzz clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -173,6 +174,40 @@ $(CAMPAIGN)/fuzz.jsonl: $(STAMPS)/installed $(wildcard tests/fuzz/*)
 	@mkdir -p $(@D)
 	$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=$(CAMPAIGN_FUZZ_SECONDS) > $(@:.jsonl=.log) 2>&1 || { tail -n 100 $(@:.jsonl=.log); exit 1; }
 	echo '{"property": 22, "quantity": "fuzz cases that crash, hang for 2 s or break the contract", "worst": 0, "at_most": 0, "cases": '$$(awk '/^Done/ { n += $$2 } END { print n }' $(@:.jsonl=.log))'}' > $@
+
+# An environment and builds of their own. Of the engine one instruction set is counted, over its own tests (but for the one that
+# brings its own malloc) and the Python tests. Counters stand in cpp/include and cpp/src alone, as Eigen with them is slow, and are
+# set before anything is inlined: a branch counts once, not once for every call.
+COVERAGE := $(CURDIR)/build/coverage
+COVERAGE_ISA ?= baseline
+$(COVERAGE)/venv/stamp: pyproject.toml
+	$(PYTHON) -m venv --clear $(COVERAGE)/venv
+	pip install --quiet "pip>=25.1"
+	pip install --quiet --group build --group test --group coverage
+	touch $@
+
+coverage: export VIRTUAL_ENV := $(COVERAGE)/venv
+coverage: export PATH := $(COVERAGE)/venv/bin:$(PATH)
+coverage: export COVERAGE_FILE := $(COVERAGE)/data/python
+coverage: FLAGS := -O1 -finline-small-functions -fno-early-inlining -Dalways_inline=unused --coverage -fprofile-update=atomic \
+  -fprofile-filter-files=.*/cpp/[is][nr]c.*
+coverage: $(COVERAGE)/venv/stamp  ## branches that the tests take, of Python and of the engine: two tables, at least 95% each
+	find $(COVERAGE) -name '*.gcda' -delete
+	rm -rf $(COVERAGE)/data && mkdir $(COVERAGE)/data
+	cmake --preset dev -B $(COVERAGE)/engine -DJEPA_ODE_ISAS=$(COVERAGE_ISA) -DCMAKE_CXX_FLAGS_DEBUG="$(FLAGS)"
+	cmake --build $(COVERAGE)/engine -j $(JOBS)
+	ctest --test-dir $(COVERAGE)/engine --output-on-failure --exclude-regex allocation
+	pip install --quiet --no-build-isolation --no-deps --force-reinstall . -C build-dir=$(COVERAGE)/wheel -C cmake.build-type=Debug \
+	  -C cmake.define.JEPA_ODE_ISAS=$(COVERAGE_ISA) -C cmake.define.CMAKE_CXX_FLAGS_DEBUG="$(FLAGS)"
+	pip install --quiet "jepa-ode[all]"
+	coverage run -m pytest
+	coverage combine --quiet
+	coverage report
+	python tools/engine_coverage.py $(COVERAGE) --at-least 95
+
+MUTANTS ?= 120
+mutants: $(TEST_ENVIRONMENT)  ## change the engine's arithmetic at MUTANTS places, one at a time: which changes no test notices
+	python tools/mutate.py --count $(MUTANTS) --jobs $(JOBS) --isa $$(python -c 'from jepa_ode import build_info; print(build_info()["isa"])')
 
 gradients: $(TEST_ENVIRONMENT) $(STAMPS)/extra-experiments  ## what needs PyTorch, which it installs: the right-hand side against autograd, nonlinear encoders
 	pytest tests/test_gradients_torch.py tests/test_encoders.py tests/test_experiments_mlp.py

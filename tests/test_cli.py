@@ -355,9 +355,9 @@ def test_ctrl_c_ends_without_a_traceback(tmp_path: Path) -> None:
 
 def test_import_is_light() -> None:
     code = (
-        "import sys; import jepa_ode; "
+        "import sys; before = set(sys.modules); import jepa_ode; "
         "print([m for m in ('argparse', 'json', 'csv', 'matplotlib', 'sklearn', 'jepa_ode.plot', 'jepa_ode.cli', "
-        "'jepa_ode.report') if m in sys.modules])"
+        "'jepa_ode.report') if m in sys.modules.keys() - before])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"

@@ -456,3 +456,14 @@ def test_bad_arguments_are_named(changes: dict[str, Any], error: type[Exception]
     case = {"objective": jo.JEPA(ema=1.0), "depth": 2, "eps": 0.1, "t": [1.0]} | changes
     with pytest.raises(error, match=words):
         jo.solve(spec, **case)
+
+
+@pytest.mark.parametrize("objective", ["jepa", "mae"])
+def test_absolute_tolerance_asks_less_of_small_responses(objective: str) -> None:
+    spec = jo.Spectrum([1.0, 0.3], [1.0, 1.0])
+    how = {"depth": 3, "eps": [0.05, 0.1], "v0": 0.2, "t": np.linspace(0, 300, 61)}
+    exact = jo.solve(spec, objective, rtol=1e-11, **how)
+    loose = jo.solve(spec, objective, rtol=1e-11, atol=1e-6, **how)
+    assert (loose.status == 0).all()
+    assert (loose.nfev < exact.nfev).all()
+    assert np.abs(loose.w - exact.w).max() < 1e-4
