@@ -11,8 +11,11 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
 from typing import Any
+
+from jepa_ode import build_info
 
 PROPERTIES = {
     1: "Exact solver against 50 digits",
@@ -62,17 +65,19 @@ def merged(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [rows[key] for key in sorted(rows)]
 
 
-def table(rows: Iterable[dict[str, Any]]) -> str:
-    """Return the table in Markdown."""
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the table in Markdown, and what it was measured on."""
+    info = build_info()
     lines = ["| | property | quantity | cases | worst | pass mark |", "|--:|---|---|--:|--:|--:|"]
-    last = None
-    for row in rows:
-        number = row["property"]
-        name = PROPERTIES[number] if number != last else ""
-        mark = f"at most {row['at_most']:g}" if "at_most" in row else f"at least {row['at_least']:g}"
-        label = number if number != last else ""
-        lines.append(f"| {label} | {name} | {row['quantity']} | {row['cases']:,} | {row['worst']:.3g} | {mark} |")
-        last = number
+    for number, name in PROPERTIES.items():
+        label, title = str(number), name
+        for row in (row for row in rows if row["property"] == number):
+            mark = f"at most {row['at_most']:g}" if "at_most" in row else f"at least {row['at_least']:g}"
+            lines.append(f"| {label} | {title} | {row['quantity']} | {row['cases']:,} | {row['worst']:.3g} | {mark} |")
+            label = title = ""
+        if label:
+            lines.append(f"| {label} | {title} | not measured | | | |")
+    lines += ["", f"jepa_ode {info['version']}, {info['isa']}, {info['compiler']}, {date.today()}."]
     return "\n".join(lines) + "\n"
 
 
