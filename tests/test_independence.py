@@ -130,3 +130,15 @@ def test_a_large_ensemble(record: Records, method: str) -> None:
         mixed = [np.insert(column, places, value) for column, value in zip(features, neighbour, strict=True)]
         count = differing(solve(mixed, 7)[np.insert(np.ones(n, dtype=bool), places, False)], w)
         record(14, "features that differ beside NaN or the stiffest", count, at_most=0, cases=n)
+
+
+def test_neighbours_that_never_decay_take_no_time_from_others() -> None:
+    """Up to t = inf, where the slowest one's own time is beyond all doubles; of a depth whose table is made here."""
+    lam, sigma2, eps = np.array([-2e-4, -8e-152, -2.0]), np.array([5e3, 2e-56, 1.0]), np.array([10.0, 1e-100, 0.1])
+    t = np.array([0.0, 1e-5, 0.1, 1, 10, 1e5, 1e20, 1e100, 1e300, np.inf])
+    spec = jo.Spectrum(lam, sigma2=sigma2)
+    w = jo.solve(spec, "mae", depth=17.503, eps=eps, t=t).w
+    for i in range(len(lam)):
+        alone = jo.solve(spec[i : i + 1], "mae", depth=17.503, eps=eps[i : i + 1], t=t).w[0]
+        np.testing.assert_array_equal(w[i], alone)
+    assert (w[[0, 2], :-2] > 0).all()

@@ -108,7 +108,7 @@ CurveTable::CurveTable(const MasterCurve& curve, Branch branch)
 void CurveTable::cover(double lowest, double highest) {
   const int low = std::max(std::ilogb(lowest), branch_ == Branch::rise ? first_rise_binade : lowest_binade);
   // A window after a row of a decay may reach into the next binade; those of the others end at rows that are there.
-  const int high = std::min(std::ilogb(highest) + (branch_ == Branch::decay ? 1 : 0),
+  const int high = std::min(std::ilogb(std::min(highest, farthest)) + (branch_ == Branch::decay ? 1 : 0),
                             branch_ == Branch::fall ? settled_binade : highest_binade);
   if (low >= lowest_.load(std::memory_order_acquire) && high <= highest_.load(std::memory_order_acquire)) return;
   const std::lock_guard<std::mutex> lock(filling_);

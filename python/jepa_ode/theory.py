@@ -167,7 +167,7 @@ def time_to_reach(
         as_response(w, len(spec)),
         as_threads(threads),
     )
-    return _on_schedule(times * equation.unit, schedule)
+    return _as_asked(times, equation, schedule)
 
 
 def critical_time(
@@ -254,11 +254,13 @@ def critical_time(
             fraction,
             as_threads(threads),
         )
-    return _on_schedule(times * equation.unit, schedule)
+    return _as_asked(times, equation, schedule)
 
 
-def _on_schedule(times: FloatArray, schedule: Schedule | None) -> FloatArray:
-    """Return when the clock of ``schedule`` shows ``times``."""
+@np.errstate(over="ignore")  # times beyond the largest double are inf
+def _as_asked(times: FloatArray, equation: FeatureEquation, schedule: Schedule | None) -> FloatArray:
+    """Return when the clock of ``schedule`` shows these times of flow, in the unit of the equation."""
+    times = times * equation.unit
     chosen = as_schedule(schedule)
     return times if chosen is None else chosen.time(times)
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <random>
 #include <thread>
 #include <vector>
@@ -105,6 +106,20 @@ TEST(packs_of_starts_agree_with_single_ones) {
         }
       }
     }
+  }
+}
+
+TEST(any_time_is_covered) {
+  const MasterCurve curve(Objective::jepa, 2.5);
+  for (const Branch branch : branches) {
+    CurveTable to_the_end(curve, branch), beyond(curve, branch);
+    to_the_end.cover(CurveTable::nearest, CurveTable::farthest);
+    beyond.cover(0.0, std::numeric_limits<double>::infinity());
+    const int first = branch == Branch::rise ? CurveTable::first_rise_binade : CurveTable::lowest_binade;
+    const int last = branch == Branch::decay ? CurveTable::highest_binade : CurveTable::settled_binade;
+    const auto rows = static_cast<std::size_t>(last + 1 - first) * bins::per_binade;
+    CHECK(std::memcmp(to_the_end.rows(), beyond.rows(), rows * 64) == 0);
+    CHECK(beyond.rows()[8 * (rows - 1)] != 0);
   }
 }
 
