@@ -224,3 +224,6 @@ def test_depth_beyond_the_table_of_terms_is_refused() -> None:
     with pytest.raises(ValueError, match="depth"):
         jo.solve(jo.Spectrum([1.0], sigma2=[1.0]), "jepa", depth=1e9, eps=0.1, t=[1.0])
     assert jo.solve(jo.Spectrum([1.0], sigma2=[2.0]), "mae", depth=1e9, eps=0.1, t=[1.0]).success
+    for objective, method in (("jepa", "tsit5"), ("mae", "dop853"), (jo.MAE(weight_decay=0.1), None)):
+        with pytest.raises(ValueError, match="takes depths up to 2,000,000, got 2e"):
+            jo.solve(jo.Spectrum([1.0], sigma2=[1.0]), objective, depth=2e6 + 1, eps=0.1, t=[1.0], method=method)

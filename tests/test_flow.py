@@ -60,7 +60,8 @@ def aligned_data(d: int, rotated: bool, seed: int = 0) -> tuple[jo.Spectrum, jo.
     """Simultaneously diagonalisable covariances, their spectrum and the common basis."""
     rng = np.random.default_rng(seed)
     rho = rng.uniform(0.35, 0.95, d)
-    spec = jo.Spectrum(rng.uniform(0.5, 1.5, d), rho=rho, sigma2_y=rng.uniform(1, 2, d))
+    lam, sigma2_y = rng.uniform(0.5, 1.5, d), rng.uniform(1, 2, d)
+    spec = jo.Spectrum(lam, rho=rho, sigma2_y=np.maximum(sigma2_y, 1.01 * lam * rho))  # Cauchy-Schwarz
     basis = random_orthogonal(d, rng) if rotated else np.eye(d)
     moments = [basis * moment @ basis.T for moment in (spec.sigma2, spec.lam, spec.sigma2_y)]
     return spec, jo.Covariances(*moments), basis

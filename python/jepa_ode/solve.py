@@ -26,6 +26,7 @@ from .schedule import Schedule
 from .solution import Solution, describe
 from .spectrum import Spectrum
 from .theory import (
+    DEEPEST,
     FeatureEquation,
     TimeUnit,
     as_schedule,
@@ -75,7 +76,8 @@ def solve(
         encoder.
     depth : float
         Number of encoder layers L, any real number >= 1; ``math.inf`` for MAE in the rescaled time unit, where the
-        limit exists: ``dw/dt = lambda w^2 - sigma^2 w^3``, which is JEPA at depth 1.
+        limit exists: ``dw/dt = lambda w^2 - sigma^2 w^3``, which is JEPA at depth 1. Up to 2,000,000 but for MAE's exact
+        solution: deeper, ``u = w^(1/L)`` has too few digits of ``w``.
     eps : float or array of shape [n]
         The start ``w(0)``, positive.
     t : float or array of shape [m] or [n, m]
@@ -180,6 +182,8 @@ def solve(
     predictor = _as_predictor(v0, start, equation.depth)
     closed = objective.is_plain and predictor is None
     method = _as_method(method, closed)
+    if method != "exact" and equation.depth > DEEPEST:
+        raise ValueError(f"method {method!r} takes depths up to {DEEPEST:,}, got {equation.depth:g}")
     rtol = _as_rtol(rtol)
     atol = as_non_negative("atol", atol)
     max_steps = min(as_index("max_steps", max_steps, minimum=1), np.iinfo(np.int64).max)

@@ -17,7 +17,7 @@ from .spectrum import Spectrum
 __all__ = ["critical_time", "fixed_point", "time_to_reach"]
 
 TimeUnit = Literal["flow", "rescaled"]
-_DEEPEST = 2_000_000  # of JEPA encoders, as for the engine's master curve
+DEEPEST = 2_000_000  # encoders, but for exact solutions of MAE: the engine's master curve, and steps of w^(1/L)
 TIME_UNITS: tuple[TimeUnit, ...] = ("flow", "rescaled")
 
 
@@ -278,9 +278,9 @@ def _leading_time(spec: Spectrum, equation: FeatureEquation, eps: FloatArray) ->
 
 
 def _leading_jepa(lam: FloatArray, rho: FloatArray, eps: FloatArray, depth: float) -> FloatArray:
-    if depth > _DEEPEST:
+    if depth > DEEPEST:
         raise ValueError(
-            f"method='leading' takes JEPA encoders up to depth {_DEEPEST:,}, as 'exact' does, got {depth:g}"
+            f"method='leading' takes JEPA encoders up to depth {DEEPEST:,}, as 'exact' does, got {depth:g}"
         )
     # All terms of the sum that diverge as eps -> 0: 2L - 1 of them, rounded up for real depths; so many at a time.
     total = np.zeros_like(lam)

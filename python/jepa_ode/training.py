@@ -278,12 +278,12 @@ def train(
     clock = as_schedule(schedule)
     at = as_snapshots(snapshots, steps)
     rates = _Rates(lr, clock)
-    times, largest = rates.elapsed(at, steps)
-    ema = objective.ema if isinstance(objective, JEPA) else None
     clock_scale = 1 - momentum if optimizer in _WITH_MOMENTUM else 1.0
-    if ema is not None and largest / clock_scale > ema:
+    times, longest = rates.elapsed(at, steps, clock_scale)
+    ema = objective.ema if isinstance(objective, JEPA) else None
+    if ema is not None and longest > ema:
         raise ValueError(
-            f"ema={ema:g} must be at least the flow time of a step, {largest / clock_scale:g}: the target moves by the "
+            f"ema={ema:g} must be at least the flow time of a step, {longest:g}: the target moves by the "
             "part of its distance to the encoder that the one is of the other"
         )
 
@@ -335,7 +335,7 @@ def train(
             array.flags.writeable = False  # no copy: they may be all the memory there is
     return Training(
         iteration=read_only(at),
-        t=read_only(times / clock_scale),
+        t=read_only(times),
         response=observer.response,
         loss=observer.loss,
         features=observer.features,
@@ -368,8 +368,9 @@ class _Rates:
             rates *= self.clock(np.arange(first, last, dtype=np.float64))
         return rates
 
-    def elapsed(self, at: Rows, steps: int) -> tuple[FloatArray, float]:
-        """Return the sums of the rates up to these iterations, which increase, and the largest rate."""
+    @np.errstate(over="ignore")  # beyond the largest double the time is inf
+    def elapsed(self, at: Rows, steps: int, clock_scale: float) -> tuple[FloatArray, float]:
+        """Return the flow times of these iterations, which increase, and that of the longest step."""
         sums, total, largest = np.zeros(at.size), 0.0, 0.0
         for first in range(0, steps, _RATES):
             rates = self(first, min(first + _RATES, steps))
@@ -377,7 +378,7 @@ class _Rates:
             here = slice(*np.searchsorted(at, [first, first + reached.size]))
             sums[here] = reached[at[here] - first]
             total, largest = float(reached[-1]), max(largest, float(rates.max()))
-        return sums, largest
+        return sums / clock_scale, float(np.float64(largest) / clock_scale)
 
 
 def _as_decay(name: str, value: Any) -> float:
