@@ -25,6 +25,8 @@ struct Problem {
   Moments moments() const { return {xx.data(), yx.data(), yy.data()}; }
 };
 
+// Products here are lazy ones, as Eigen's others take a compiler most of a minute.
+
 // Correlated views in d dimensions; Syx is not symmetric, so that a transposed product cannot hide.
 Problem random_problem(const NetworkShape& shape, unsigned seed) {
   std::mt19937 generator(seed);
@@ -34,7 +36,8 @@ Problem random_problem(const NetworkShape& shape, unsigned seed) {
   const Matrix x = gaussian();
   const Matrix y = 0.7 * x + gaussian();
   const double samples = static_cast<double>(x.cols());
-  return {shape, x * x.transpose() / samples, y * x.transpose() / samples, y * y.transpose() / samples};
+  return {shape, x.lazyProduct(x.transpose()) / samples, y.lazyProduct(x.transpose()) / samples,
+          y.lazyProduct(y.transpose()) / samples};
 }
 
 std::vector<double> random_state(Index size, unsigned seed) {
@@ -170,8 +173,9 @@ TEST(balancedness_is_conserved) {
   const std::vector<double> start = random_state(4 * 5 + 5 * 3 + 3 * 3, 4);
   const auto balance = [](const double* state) {
     const ConstMatrixView first(state, 5, 4), second(state + 20, 3, 5), predictor(state + 35, 3, 3);
-    return std::pair<Matrix, Matrix>(second.transpose() * second - first * first.transpose(),
-                                     predictor.transpose() * predictor - second * second.transpose());
+    const auto gram = [](const auto& x) -> Matrix { return x.lazyProduct(x.transpose()); };
+    return std::pair<Matrix, Matrix>(gram(second.transpose()) - gram(first),
+                                     gram(predictor.transpose()) - gram(second));
   };
   const auto [hidden, top] = balance(start.data());
   for (const FlowMethod method : every_method) {

@@ -54,17 +54,17 @@ TEST(products_of_every_shape) {
           job.run(0, middle, worker);
         };
         run({RowJob::Kind::product, &to, &a, &b, -0.5, &base});
-        CHECK((dense(to) - (base_dense - 0.5 * a_dense * b_dense)).cwiseAbs().maxCoeff() < tolerance);
+        CHECK((dense(to) - (base_dense - 0.5 * a_dense.lazyProduct(b_dense))).cwiseAbs().maxCoeff() < tolerance);
         run({RowJob::Kind::product_left, &to, &left, &b, 2.0});
-        CHECK((dense(to) - 2.0 * left_dense.transpose() * b_dense).cwiseAbs().maxCoeff() < tolerance);
+        CHECK((dense(to) - 2.0 * left_dense.transpose().lazyProduct(b_dense)).cwiseAbs().maxCoeff() < tolerance);
         run({RowJob::Kind::product, &base, &a, &b, 1.0, &base});
-        CHECK((dense(base) - (base_dense + a_dense * b_dense)).cwiseAbs().maxCoeff() < tolerance);
+        CHECK((dense(base) - (base_dense + a_dense.lazyProduct(b_dense))).cwiseAbs().maxCoeff() < tolerance);
 
         PaddedMatrix gram(columns, columns);
         RowJob{RowJob::Kind::gram, &gram, &b, nullptr, 3.0}.run(columns / 3, columns, worker);
         RowJob{RowJob::Kind::gram, &gram, &b, nullptr, 3.0}.run(0, columns / 3, worker);
         RowJob{RowJob::Kind::mirror, &gram}.run(0, columns, worker);
-        CHECK((dense(gram) - 3.0 * b_dense.transpose() * b_dense).cwiseAbs().maxCoeff() < 3 * tolerance);
+        CHECK((dense(gram) - 3.0 * b_dense.transpose().lazyProduct(b_dense)).cwiseAbs().maxCoeff() < 3 * tolerance);
 
         PaddedMatrix transposed(columns, inner);
         RowJob{RowJob::Kind::transpose, &transposed, &b}.run(0, columns, worker);
@@ -120,8 +120,9 @@ TEST(a_step_is_the_flow_on_the_moments_of_the_batch) {
         taken_y.row(i) = ConstMatrixView(y.data(), 2 * batch, d).row(2 * i + 1);
       }
       const double samples = static_cast<double>(batch);
-      const Matrix xx = taken_x.transpose() * taken_x / samples, yx = taken_y.transpose() * taken_x / samples,
-                   yy = taken_y.transpose() * taken_y / samples;
+      const Matrix xx = taken_x.transpose().lazyProduct(taken_x) / samples,
+                   yx = taken_y.transpose().lazyProduct(taken_x) / samples,
+                   yy = taken_y.transpose().lazyProduct(taken_y) / samples;
       const Moments moments{xx.data(), yx.data(), yy.data()};
       LinearNetworkFlow flow(c.shape, c.terms, moments);
       const std::vector<double> start = gaussian(flow.state_size(), 3, 0.4);
