@@ -155,12 +155,12 @@ TEST(an_evaluation_does_not_allocate) {
 
 TEST(a_step_does_not_allocate) {
   for (const Case& c : cases()) {
-    for (const Index d : {8, 32, 128, 160}) {
+    for (const Index d : {8, 32, 160}) {
       Problem problem(d, c);
       std::vector<double> velocity(problem.state.size());
       problem.flow.velocity(problem.state.data(), velocity.data());  // takes the memory that it keeps
       for (const FlowMethod method : {FlowMethod::tsit5, FlowMethod::dop853, FlowMethod::rock4}) {
-        const std::int64_t few = d > 100 ? 1 : 100;  // a step is a step, and large ones take their time
+        const std::int64_t few = d > 100 ? 1 : 20;  // a step is a step, and large ones take their time
         std::size_t counted[2]{};
         for (const int longer : {0, 1}) {
           const std::size_t before = allocations;
