@@ -70,6 +70,7 @@ test-python: $(TEST_ENVIRONMENT)  ## the Python tests and the examples of the do
 
 # `make test` runs the engine's own tests as baseline and the Python tests under the best instruction set. What tests no arithmetic,
 # or every instruction set by itself, runs there alone.
+leave_out = $(foreach name,$(1),--ignore-glob='*/test_$(name).py')
 ONCE := arrays bench build cli* codebase docs experiments* instruction_sets plot* processes report *sweep*
 test-isas: $(TEST_ENVIRONMENT)  ## all tests under every other instruction set that this machine runs
 	@set -e; isas=$$(python -c 'from jepa_ode import build_info as f; i = f(); print(*[s for s in i["isas_compiled"] if s in i["isas_supported"]])'); \
@@ -79,7 +80,7 @@ test-isas: $(TEST_ENVIRONMENT)  ## all tests under every other instruction set t
 	  if [ $$isa != baseline ]; then \
 	    cmake --preset dev -B build/dev-$$isa -DJEPA_ODE_ISAS=$$isa; cmake --build build/dev-$$isa -j $(JOBS); ctest --test-dir build/dev-$$isa --output-on-failure; \
 	  fi; \
-	  if [ $$isa != $$best ]; then JEPA_ODE_ISA=$$isa pytest $(foreach name,$(ONCE),--ignore-glob='*/test_$(name).py'); fi; \
+	  if [ $$isa != $$best ]; then JEPA_ODE_ISA=$$isa pytest $(call leave_out,$(ONCE)); fi; \
 	done
 
 lint: $(TEST_ENVIRONMENT) $(STAMPS)/group-lint  ## format, style and types of Python and C++, freshness of the stub
@@ -229,8 +230,7 @@ tidy: $(STAMPS)/group-tidy
 # the leaks only those count that have our sources on their stack. Left out are the tests that bound time or memory or read modules,
 # and experiments and sweeps, which need no more of the engine than the others.
 SANITIZED := build/asan/site
-ASAN_TESTS ?= --ignore-glob='*/test_experiments*' --ignore-glob='*/test_*sweep*' --ignore-glob='*/test_bench*' \
-  --ignore-glob='*/test_build*' --ignore-glob='*/test_codebase*' --ignore-glob='*/test_docs*' --ignore-glob='*/test_encoders*' --ignore-glob='*/test_processes*' -k 'not waiting_memory'
+ASAN_TESTS ?= $(call leave_out,bench* build* codebase* docs* encoders* experiments* processes* *sweep*) -k 'not waiting_memory'
 asan-python: $(TEST_ENVIRONMENT)  ## the Python tests, on a module under the address and undefined-behaviour sanitizers
 	cmake --preset asan -DJEPA_ODE_PYTHON=ON -Dpybind11_DIR=$$(python -m pybind11 --cmakedir)
 	cmake --build --preset asan
