@@ -65,8 +65,10 @@ test-engine: $(STAMPS)/group-build  ## the engine's own tests, no Python in them
 	cmake --build --preset dev
 	ctest --preset dev
 
+# One worker for each job; the tests of a file stay together, as they share what is costly to set up.
+PYTEST_MANY := pytest -n $(JOBS) --dist loadfile
 test-python: $(TEST_ENVIRONMENT)  ## the Python tests and the examples of the docstrings
-	pytest
+	$(PYTEST_MANY)
 
 # `make test` runs the engine's own tests as baseline and the Python tests under the best instruction set. What tests no arithmetic,
 # or every instruction set by itself, runs there alone.
@@ -80,7 +82,7 @@ test-isas: $(TEST_ENVIRONMENT)  ## all tests under every other instruction set t
 	  if [ $$isa != baseline ]; then \
 	    cmake --preset dev -B build/dev-$$isa -DJEPA_ODE_ISAS=$$isa; cmake --build build/dev-$$isa -j $(JOBS); ctest --test-dir build/dev-$$isa --output-on-failure; \
 	  fi; \
-	  if [ $$isa != $$best ]; then JEPA_ODE_ISA=$$isa pytest $(call leave_out,$(ONCE)); fi; \
+	  if [ $$isa != $$best ]; then JEPA_ODE_ISA=$$isa $(PYTEST_MANY) $(call leave_out,$(ONCE)); fi; \
 	done
 
 lint: $(TEST_ENVIRONMENT) $(STAMPS)/group-lint  ## format, style and types of Python and C++, freshness of the stub

@@ -6,6 +6,7 @@ A campaign runs what is marked ``campaign`` too, and every hypothesis test with 
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,11 @@ def case_count(ci: int, campaign: int) -> int:
 
 
 collect_ignore = ["fuzz"]  # a program of its own: `make fuzz`
+
+# A shell without job control starts what runs in the background with Ctrl-C ignored, and children inherit that: those of the
+# tests are to be stopped by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _RECORDS = Records()
 
