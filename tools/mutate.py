@@ -44,6 +44,7 @@ PYTHON_TESTS = [
     for name in (
         *("exact", "relations", "solve", "runge_kutta", "sensitivity", "layers", "network", "training", "flow"),
         *("flow_events", "flow_ensembles", "theory", "independence", "output", "coupled", "aligned", "schedule"),
+        "work",
     )
 ]
 NOT_ASKED = "not ctrl_c"  # a test of seconds, not of numbers, which fails where mutants compile beside it
