@@ -64,7 +64,7 @@ CurveTable::CurveTable(const MasterCurve& curve, Branch branch)
       beta_(DoubleDouble{1.0, 0.0} - alpha_),
       power_(curve.depth_over_q),
       offset_(0.0),
-      settled_(latest_end),
+      last_(branch == Branch::decay ? farthest / 2 : latest_end),
       before_(branch == Branch::rise ? -row_of(branch, highest_binade, bins::per_binade - 1, true) : 0),
       column_length_(before_ + row_of(branch, branch == Branch::decay ? highest_binade + 1 : settled_binade + 1, 0) +
                      static_cast<std::int64_t>(window)),
@@ -101,7 +101,7 @@ CurveTable::CurveTable(const MasterCurve& curve, Branch branch)
   highest_ = upper_.binade;
   if (branch != Branch::decay) {  // |1 - y| = (L/q) (1 - v) is below a quarter of a rounding
     const double rest = std::min(0.25, 0x1p-55 * curve.q_over_depth.hi);
-    settled_ = std::min(latest_end, time({branch == Branch::fall, 1 - rest, rest}));
+    last_ = std::min(last_, time({branch == Branch::fall, 1 - rest, rest}));
   }
 }
 
@@ -116,6 +116,12 @@ void CurveTable::cover(double lowest, double highest) {
   while (branch_ != Branch::rise && lower_.binade > low) fill_next(lower_, -1, false);
   if (branch_ != Branch::rise) lowest_.store(lower_.binade, std::memory_order_release);
   highest_.store(upper_.binade, std::memory_order_release);
+}
+
+bool CurveTable::holds(std::int64_t row) const noexcept {
+  const int lowest = lowest_.load(std::memory_order_acquire), highest = highest_.load(std::memory_order_acquire);
+  if (branch_ != Branch::rise) return row >= row_of(branch_, lowest, 0) && row < row_of(branch_, highest + 1, 0);
+  return row >= -row_of(branch_, highest + 1, 0) && row < row_of(branch_, settled_binade + 1, 0);
 }
 
 // Fills the binade after the frontier, bin by bin in the direction of `step`.

@@ -6,6 +6,7 @@
 #include "jepa_ode/exact.hpp"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -32,14 +33,17 @@ template <Branch branch>
 class Tabulated {
  public:
   explicit Tabulated(ExactCurve& curve)
-      : rows_(curve.table(branch).rows()),
-        columns_(curve.table(branch).columns()),
-        column_length_(curve.table(branch).column_length()) {}
+      : table_(curve.table(branch)),
+        last_(pack(table_.last())),
+        rows_(table_.rows()),
+        columns_(table_.columns()),
+        column_length_(table_.column_length()) {}
 
-  // With `ordered` lanes the times of the lanes do not fall, so neither do their rows.
+  // With `ordered` lanes the times of the lanes do not fall, so neither do their rows. A feature that starts at a tau
+  // of -1e50 comes to the end of its motion up to 1e34 too late: times are rounded.
   template <bool ordered>
   Pack response(const Lanes& lane, Pack t) const noexcept {
-    const Pack w = lane.scale * value<ordered>(fma(lane.rate, t, lane.start));
+    const Pack w = lane.scale * value<ordered>(min(fma(lane.rate, t, lane.start), last_));
     return max(min(w, lane.high), lane.low);
   }
 
@@ -56,6 +60,7 @@ class Tabulated {
     } else {
       row -= int_pack(bins::first(CurveTable::lowest_binade));
     }
+    for (std::size_t n = 0; n < lanes; ++n) assert(table_.holds(row[n]));
     const Pack place = bins::place(g);
     Pack c[bins::coefficients];
     if (ordered && window > 0 && row[lanes - 1] - row[0] < static_cast<std::int64_t>(window)) {
@@ -72,6 +77,8 @@ class Tabulated {
     return bins::sum(c, place);
   }
 
+  const CurveTable& table_;
+  const Pack last_;
   const double* rows_;
   const double* columns_;
   std::int64_t column_length_;

@@ -184,7 +184,7 @@ class MotionSorter {
   // tau from which on responses are not taken from the table of a branch.
   double last_tau(Branch branch) {
     double& last = last_tau_[static_cast<std::size_t>(branch)];
-    if (last == 0) last = branch == Branch::decay ? CurveTable::farthest / 2 : exact_.table(branch).settled();
+    if (last == 0) last = exact_.table(branch).last();
     return last;
   }
 

@@ -1,6 +1,7 @@
 #include "jepa_ode/pole_table.hpp"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <cstddef>
 
@@ -65,6 +66,8 @@ Pack PoleTable::value(Pack one_minus_v, Pack power, Pack log_one_minus_v) const 
   const Pack g = select(close, z + pack(radius), z);
   const IntPack row =
       bins::number(g) - int_pack(bins::first(binade_) - bins::per_binade) - (close & int_pack(bins::per_binade));
+  [[maybe_unused]] const auto count = static_cast<std::int64_t>(rows_.size() / bins::coefficients);
+  for (std::size_t n = 0; n < lanes; ++n) assert(row[n] >= 0 && row[n] < count);
   Pack c[bins::coefficients];
   load_rows(rows_.data(), row, c);
   const Pack sum = bins::sum(c, bins::place(g));

@@ -72,6 +72,32 @@ TEST(ensembles_do_not_depend_on_the_number_of_threads) {
   for (const Status s : status) CHECK(s == Status::ok);
 }
 
+TEST(the_end_of_a_rise_that_began_long_ago) {
+  // In the curve's own time these start at -1e50: the end of their motion, rounded, lies up to 1e34 before or after it.
+  const double lambda = 900, sigma2 = 50;
+  const MasterCurve curve(Objective::jepa, 25);
+  ExactCurve tables(Objective::jepa, 25);
+  Interrupt interrupt;
+  for (double eps = 2e-3; eps < 3e-3; eps *= 1.005) {
+    const FeatureCurve feature(curve, lambda, sigma2, eps);
+    const double rise = feature.time_to_fraction(0.9);
+    std::vector<double> t;
+    for (int k = -40; k <= 40; ++k) t.push_back(rise * (1 + k * 0x1p-52));
+    t.push_back(2 * rise);
+    for (const std::size_t m : {t.size(), std::size_t{1}}) {  // at once, and each by itself
+      std::vector<double> w(t.size());
+      Status status;
+      for (std::size_t j = 0; j < t.size(); j += m) {
+        solve_exact(tables, {&lambda, &sigma2, &eps, 1}, &t[j], m, false, 1, interrupt, &w[j], &status);
+        CHECK(status == Status::ok);
+      }
+      CHECK(w.front() >= eps);
+      CHECK_CLOSE(w.back() / feature.fixed_point(), 1.0, 1e-13);
+      for (std::size_t j = 1; j < t.size(); ++j) CHECK(w[j] >= w[j - 1]);
+    }
+  }
+}
+
 TEST(responses_beyond_a_double_are_reported) {
   ExactCurve curve(Objective::jepa, 64);
   const double lambda = 1e3, sigma2 = 1e-3, eps = 0.1, t = std::numeric_limits<double>::infinity();

@@ -49,8 +49,9 @@ class CurveTable {
   // Fills the bins of lowest <= g <= highest where they are not yet; only these may be read. Thread-safe.
   void cover(double lowest, double highest);
 
-  // From this tau on, a rise or a fall is at 1 to the last bit.
-  double settled() const noexcept { return settled_; }
+  // The last tau for which the table may be asked: from there on a rise or a fall is at 1 to the last bit, and a decay
+  // is left to others.
+  double last() const noexcept { return last_; }
 
   // The rows of coefficients, each a bin, in the order of time: row 0 is the first bin past tau = 0 of a rise, and the
   // bin at the lowest g of the others.
@@ -60,6 +61,9 @@ class CurveTable {
   // column_length() + r], and a window after any row may be read.
   const double* columns() const noexcept { return columns_.get() + before_; }
   std::int64_t column_length() const noexcept { return column_length_; }
+
+  // Whether a row is one of a bin that was filled.
+  bool holds(std::int64_t row) const noexcept;
 
   // The row of a bin of g. On the plateau of a rise, where g falls with time, rows count backwards: -1, -2, ...
   static constexpr std::int64_t row_of(Branch branch, int binade, std::int64_t bin, bool plateau = false) noexcept {
@@ -102,7 +106,7 @@ class CurveTable {
   Branch branch_;
   DoubleDouble alpha_, beta_, power_;  // alpha, beta of the curve and L/q, before rounding
   double offset_;                      // what the branch's integral is to be shifted by
-  double settled_;
+  double last_;
   std::unique_ptr<const PoleTable> pole_;  // for starts on packs
   // Pages that no bin was written to take no memory.
   std::int64_t before_;  // rows of a negative number
