@@ -150,7 +150,7 @@ TEST(curves_that_have_settled_are_at_their_end) {
       if (!CurveTable::serves(curve)) continue;
       for (const Branch branch : {Branch::rise, Branch::fall}) {
         const CurveTable table(curve, branch);
-        const double last = table.settled();
+        const double last = table.last();
         CHECK(last <= CurveTable::latest_end);
         CHECK(std::abs(look_up(table, branch, last) - 1) <= 0x1p-52);
         CHECK(std::abs(look_up(table, branch, last - 5) - 1) >= 0x1p-52);  // and not for long
