@@ -242,11 +242,12 @@ asan-python: $(TEST_ENVIRONMENT)  ## the Python tests, on a module under the add
 	  pytest --timeout 3000 $(ASAN_TESTS) || { cat build/asan/report.*; exit 1; }
 	! grep -E '/cpp/(src|include|bindings)/' build/asan/report.*
 
+# No call of either may take longer than two seconds; under sanitizers that is ten.
 FUZZ_SECONDS ?= 60
 fuzz: $(STAMPS)/installed $(STAMPS)/group-fuzz  ## random arguments for the engine, under sanitizers, and for the package: FUZZ_SECONDS each
 	cmake --preset asan
 	cmake --build --preset asan --target fuzz_engine
-	build/asan/tests/fuzz/fuzz_engine -max_total_time=$(FUZZ_SECONDS) -timeout=2
+	build/asan/tests/fuzz/fuzz_engine -max_total_time=$(FUZZ_SECONDS) -timeout=10
 	mkdir -p build/fuzz/python
 	python tests/fuzz/fuzz_python.py -max_total_time=$(FUZZ_SECONDS) -timeout=2 -max_len=3000 -len_control=0 \
 	  -artifact_prefix=build/fuzz/ build/fuzz/python

@@ -195,13 +195,16 @@ class Schedule(FrozenArrays):
         wanted = _as_clock("elapsed", elapsed)
         areas = self._areas()
         piece, area, length, start, end = self._locate(wanted, areas)
-        # The root of a quadratic, in the form that does not cancel, in units of the rate; the last piece is flat.
+        # The root of a quadratic, in the form that does not cancel, in units of the rate; the last piece is flat. A small
+        # area, which could get lost in these units, grows by 4^n and the root by 2^n.
         exponent = -np.frexp(np.maximum(start, end))[1]
+        n = np.clip(-(np.frexp(area)[1] + exponent) // 2, 0, 500)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            first, last, share = np.ldexp(start, exponent), np.ldexp(end, exponent), np.ldexp(area, exponent)
+            first, last, share = np.ldexp(start, exponent), np.ldexp(end, exponent), np.ldexp(area, exponent + 2 * n)
             bend = np.where(np.isinf(length), 0.0, 2 * (share / length) * (last - first))
+            first = np.ldexp(first, n)
             root = np.sqrt(np.maximum(first * first + bend, 0.0))
-            into = np.where(area > 0, share / ((first + root) / 2), 0.0)
+            into = np.where(area > 0, np.ldexp(share / ((first + root) / 2), -n), 0.0)
         curved = self.curved[piece]
         if curved.any():
             into[curved] = _inverse_area(area[curved], length[curved], start[curved], end[curved])
