@@ -593,6 +593,7 @@ PAIR = (np.ones((4, 3)), np.ones((4, 3)))
         ({"optimizer": "lion"}, ValueError, "optimizer must be one of 'gd', 'sgd'"),
         ({"lr": 0.0}, ValueError, "lr must be positive"),
         ({"steps": -1}, ValueError, "steps must be at least 0"),
+        ({"steps": 10**400}, ValueError, "steps must be at most 2"),
         ({"steps": 1.5}, TypeError, "steps"),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1"),
         ({"shuffle": 1}, TypeError, "shuffle must be True or False"),

@@ -35,6 +35,7 @@ _ADAPTIVE = ("adam", "adamw")
 # The engine is called for so many steps at a time: about 50 ms of work on one core.
 _CALL_WORK = 2e9
 _CALL_STEPS = 20_000
+_MOST_STEPS = 2**53  # which a double counts
 _RATES = 2**16  # learning rates that are held at a time
 
 
@@ -191,7 +192,7 @@ def train(
     lr : float
         Learning rate, positive.
     steps : int
-        Number of steps.
+        Number of steps, at most 2**53.
     batch_size : int, optional
         Samples of a minibatch; None means the population.
     shuffle : bool, default True
@@ -261,6 +262,8 @@ def train(
     optimizer = as_choice("optimizer", optimizer, _OPTIMIZERS)
     lr = as_positive("lr", lr)
     steps = as_index("steps", steps)
+    if steps > _MOST_STEPS:
+        raise ValueError(f"steps must be at most 2**53, got one of {len(str(steps))} digits")
     if batch_size is not None:
         batch_size = as_index("batch_size", batch_size, minimum=1)
     shuffle = as_flag("shuffle", shuffle)
