@@ -263,7 +263,7 @@ def train(
     lr = as_positive("lr", lr)
     steps = as_index("steps", steps)
     if steps > _MOST_STEPS:
-        raise ValueError(f"steps must be at most 2**53, got one of {len(str(steps))} digits")
+        raise ValueError(f"steps must be at most 2**53 = {_MOST_STEPS:,}")
     if batch_size is not None:
         batch_size = as_index("batch_size", batch_size, minimum=1)
     shuffle = as_flag("shuffle", shuffle)
