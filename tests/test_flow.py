@@ -354,7 +354,8 @@ def test_balancedness_is_conserved(record, problem, rate, method):
         keep_weights=True,
         predictor_rate=rate,
     )
-    assume(flow.success)  # deep ones with large weights may be too stiff for the budget of steps at this tolerance
+    assume(flow.status != jo.Status.MAX_STEPS)  # deep ones with large weights may be too stiff for this tolerance
+    assert flow.success
     scale = 1 + max(float(np.sum(weights**2)) for weights in (*net.encoder, net.predictor))
     for k in range(3):
         for then, start in zip(flow.network(k).balancedness(rate), net.balancedness(rate), strict=True):
