@@ -29,7 +29,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -170,16 +170,21 @@ def draw(sources: dict[str, str], active: dict[str, set[int]], seed: int) -> Ite
         yield from (left[file].pop() for file in turns if left[file])
 
 
-# --- the copies in which they run ---------------------------------------------------------------------------------------
+# --- the copies in which they run -------------------------------------------------------------------------------------
 
 
 Kills = Counter[tuple[str, str]]  # by file and test
 
 
-def _merit(kills: Kills, file: str, test: str) -> tuple[int, int, int]:
+def kills(results: Iterable[Result]) -> Kills:
+    """Return how often each test noticed a mutant of each file."""
+    return Counter((r.file, re.split(r"::| ", r.by)[0]) for r in results if r.verdict == "killed")
+
+
+def _merit(known: Kills, file: str, test: str) -> tuple[int, int, int]:
     """Return the place of a test in the queue: who noticed mutants of the file before, or has its name, is asked first."""
     words = set(Path(file).stem.split("_")) & set(Path(test).stem.split("_"))
-    return -kills[file, test], -len(words), -sum(n for (_, other), n in kills.items() if other == test)
+    return -known[file, test], -len(words), -sum(n for (_, other), n in known.items() if other == test)
 
 
 class Workshop:
@@ -260,25 +265,24 @@ class Workshop:
         paths = [*self.tree.glob("cpp/include/jepa_ode/*.hpp"), *self.tree.glob("cpp/src/*.cpp")]
         return {str(path.relative_to(self.tree)): path.read_text() for path in sorted(paths)}
 
-    def attempt(self, mutant: Mutant, source: str, kills: Kills) -> tuple[str, str]:
-        """Return the verdict on a mutant and the test that noticed."""
+    def attempt(self, mutant: Mutant, source: str, known: Kills) -> tuple[str, str]:
+        """Return the verdict on a mutant and the test that noticed; those that noticed others are asked first."""
         path = self.tree / mutant.file
         stat = path.stat()
         end = mutant.offset + len(mutant.before)
         path.write_text(source[: mutant.offset] + mutant.after + source[end:])
         try:
-            for test in [*sorted(self._programs(), key=lambda t: _merit(kills, mutant.file, t)), "python"]:
+            for test in [*sorted(self._programs(), key=lambda t: _merit(known, mutant.file, t)), "python"]:
                 target = [test] if test != "python" else []
                 built = subprocess.run(["ninja", "-C", str(self.build), "-j1", *target], capture_output=True, text=True)
                 if built.returncode:
                     noticed = "static assertion failed" in built.stdout
                     return ("killed", "static_assert") if noticed else ("invalid", "compiler")
-                files = sorted(PYTHON_TESTS, key=lambda t: _merit(kills, mutant.file, t))
+                files = sorted(PYTHON_TESTS, key=lambda t: _merit(known, mutant.file, t))
                 output = self._run(test, self.patience[test], files)
                 if output is None:
                     continue
-                failed = re.search(r"^(?:FAILED|ERROR) ((\S+?\.py)\S*)", output, re.MULTILINE)
-                kills[mutant.file, failed[2] if failed else test] += 1
+                failed = re.search(r"^(?:FAILED|ERROR) (\S+?\.py\S*)", output, re.MULTILINE)
                 return "killed", (failed[1] if failed else test) + (" (hangs)" if output == "hangs" else "")
             return "survived", ""
         finally:
@@ -349,9 +353,7 @@ class Run:
         self._shops, self._path, self._known, self._options = shops, path, known, options
         self._sources = shops[0].sources()
         self._drawn = draw(self._sources, shops[0].active_lines(), options.seed)
-        self._kills: Kills = Counter(
-            (r.file, re.split(r"::| ", r.by)[0]) for r in known.values() if r.verdict == "killed"
-        )
+        self._kills = kills(known.values())
         self._tried: list[Result] = []
         self._lock = threading.Lock()
 
@@ -363,16 +365,17 @@ class Run:
 
     def _work(self, shop: Workshop) -> None:
         while (task := self._next()) is not None:
-            mutant, result = task
+            mutant, result, known = task
             start = time.monotonic()
-            result.verdict, result.by = shop.attempt(mutant, self._sources[mutant.file], self._kills)
+            result.verdict, result.by = shop.attempt(mutant, self._sources[mutant.file], known)
             result.seconds = round(time.monotonic() - start, 1)
             with self._lock, self._path.open("a") as file:
                 file.write(json.dumps(asdict(result)) + "\n")
                 print(f"{result.verdict} in {result.seconds} s: {result.sentence} {result.by}", flush=True)
+                self._kills += kills([result])
 
-    def _next(self) -> tuple[Mutant, Result] | None:
-        """Return the next mutant to try, without verdict; those that are known are taken over."""
+    def _next(self) -> tuple[Mutant, Result, Kills] | None:
+        """Return the next mutant to try, without verdict, and what was killed so far; those that are known are taken over."""
         with self._lock:
             while sum(r.verdict != "invalid" for r in self._tried) < self._options.count:
                 mutant = next(self._drawn, None)
@@ -382,7 +385,7 @@ class Run:
                 last = self._known.get(result.key)
                 if last is None or (self._options.again and last.verdict == "survived"):
                     self._tried.append(result)
-                    return mutant, result
+                    return mutant, result, self._kills.copy()
                 self._tried.append(last)
             return None
 
