@@ -102,6 +102,23 @@ def test_a_flow_rests_at_its_fixed_point_and_nowhere_else(name, eps):
     np.testing.assert_allclose(flow.final.response(basis), jo.fixed_point(spec, name, depth=2), rtol=1e-5)
 
 
+def test_at_rest_the_speed_and_what_it_would_still_change_are_both_small():
+    # A feature a hundred thousand times slower: between the two the speed is small, but not for long enough.
+    slow = jo.Covariances(np.diag([1.0, 1e-5]), np.diag([0.8, 0.8e-5]), None)
+    settings = {"t": [1e15], "stop_when": "steady"}
+    start = jo.LinearNetwork.balanced(2, 2, [1e-4, 0.3])
+    flow = jo.gradient_flow(start, slow, "mae", steady_tol=1e-5, **settings)
+    assert flow.status == jo.Status.STOPPED
+    ends = jo.fixed_point(jo.Spectrum([1.0, 1.0], rho=[0.8, 0.8]), "mae", depth=2)
+    np.testing.assert_allclose(flow.final.response(np.eye(2)), ends, rtol=1e-3)
+    # A start so near to its end that nothing changes much, at a speed that is the largest of all.
+    close = jo.LinearNetwork.balanced(2, 2, ends * (1 + 1e-4))
+    alike = jo.Covariances(np.eye(2), 0.8 * np.eye(2), None)
+    flow = jo.gradient_flow(close, alike, "mae", steady_tol=1e-3, **settings)
+    assert flow.status == jo.Status.STOPPED
+    assert flow.end > 1.0
+
+
 def test_plateaus_of_the_loss():
     """Two features a decade apart: the loss rests before, between and after."""
     spec = jo.Spectrum([1.0, 0.05], rho=[0.8, 0.8], sigma2_y=[1.0, 0.05])

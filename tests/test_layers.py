@@ -359,6 +359,24 @@ def test_bad_company(setting: tuple[str, float], neighbour: tuple[float, ...]) -
     assert (status[~own] != jo.Status.OK).all()
 
 
+@pytest.mark.parametrize("k", [-300, -100, 1, 100, 300])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["ema", "decay", "mae"])
+def test_the_unit_of_time_changes_no_bit(name: str, method: str, k: int) -> None:
+    """Rates times 2^k and times by it: the same responses in the same steps, some of them rejected."""
+
+    def solve(c: float) -> jo.Solution:
+        objectives = {"ema": jo.JEPA(ema=0.3 / c), "decay": jo.JEPA(weight_decay=1e-3 * c), "mae": jo.MAE(1e-3 * c)}
+        rng = np.random.default_rng(0)
+        spec = jo.Spectrum(c * 10 ** rng.uniform(-2, 1, 100), rho=rng.uniform(0.05, 0.95, 100))
+        return jo.solve(spec, objectives[name], depth=3, eps=0.01, t=np.geomspace(1, 1e4, 20) / c, method=method)
+
+    here, there = solve(1.0), solve(2.0**k)
+    assert here.success
+    for field in ("w", "predictor", "nfev", "status"):
+        np.testing.assert_array_equal(getattr(here, field), getattr(there, field))
+
+
 # --- interface -------------------------------------------------------------------------------------
 
 
