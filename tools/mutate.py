@@ -49,7 +49,7 @@ PYTHON_TESTS = [
     )
 ]
 NOT_ASKED = "not ctrl_c"  # a test of seconds, not of numbers, which fails where mutants compile beside it
-EQUIVALENT = "## Equivalent"  # the heading of those that no input can tell from the engine
+EQUIVALENT = "## Equivalent"  # the heading of those that no input can tell from the engine but for roundings
 LEAST_KILLED = 0.95  # of the mutants that compile and are not equivalent
 LEAST_PATIENCE = 60.0  # seconds; a test that takes six times as long as without a mutant hangs
 MEMORY = 8 << 30  # bytes of address space; a mutant may ask for any number

@@ -163,7 +163,10 @@ TEST(curves_are_shared_and_made_once) {
   const auto first = ExactCurve::of(Objective::jepa, 3.5);
   CHECK(ExactCurve::of(Objective::jepa, 3.5) == first);
   CHECK(ExactCurve::of(Objective::mae, 3.5) != first);
-  for (int k = 0; k < 40; ++k) CHECK(ExactCurve::of(Objective::jepa, 10 + k)->tabulated());  // the cache is bounded
+  // The last sixteen are kept.
+  for (int k = 0; k < 14; ++k) CHECK(ExactCurve::of(Objective::jepa, 10 + k)->tabulated());
+  CHECK(ExactCurve::of(Objective::jepa, 3.5) == first);
+  for (int k = 0; k < 16; ++k) CHECK(ExactCurve::of(Objective::jepa, 30 + k)->tabulated());
   CHECK(ExactCurve::of(Objective::jepa, 3.5) != first);
   CHECK(!ExactCurve::of(Objective::mae, 1.1)->tabulated());
 
