@@ -133,30 +133,57 @@ def test_very_deep_encoders(depth: float) -> None:
     np.testing.assert_allclose(exact.w[both] ** (1 / depth), stepped.w[both] ** (1 / depth), rtol=2e-14)
 
 
+def there_and_back(objective: str, depth: float, lam: float, sigma2: float, eps: float, level: float) -> float | None:
+    """Return the error of time_to_reach(w(t)) in t, over t + u/u', in units of eps_m; None where w(t) has forgotten t.
+
+    That is the E of the u that is reached: the rounding of w makes dt = dw / w' of it.
+    """
+    spec = jo.Spectrum([lam], sigma2=[sigma2])
+    t = jo.time_to_reach(spec, objective, depth=depth, eps=eps, w=level)
+    if not 0 < t[0] < 1e300:
+        return None
+    w = jo.solve(spec, objective, depth=depth, eps=eps, t=t).w[0, 0]
+    fixed = jo.fixed_point(spec, objective, depth=depth)[0]
+    if abs(w - fixed) <= 64 * EPS_M * depth * fixed or w < 1e-300:  # settled within a rounding of the clock
+        return None
+    again = jo.time_to_reach(spec, objective, depth=depth, eps=eps, w=w)
+    power, q = (2 - 1 / depth, 1) if objective == "jepa" else (1 - 1 / depth, depth + 1)
+    with np.errstate(over="ignore", under="ignore", divide="ignore"):
+        # |w'|/w, in which the two terms of a rise cancel near its end.
+        speed = lam * w**power * abs(1 - (w / fixed) ** (q / depth)) if lam > 0 else sigma2 * w**2 - lam * w**power
+        return float(abs(again[0] - t[0]) / (t[0] + 1 / speed) / EPS_M)
+
+
 @given(objectives, depths, log_uniform(1e-3, 1e3), log_uniform(1e-3, 1e3), log_uniform(1e-6, 10), st.floats(0.01, 0.99))
 def test_time_to_reach_inverts_solve(
     record: Records, objective: str, depth: float, lam: float, sigma2: float, eps: float, way: float
 ) -> None:
-    """RELIABILITY.md 5: time_to_reach(w(t)) = t, up to what the rounding of w makes of it: dt = dw / w'.
-
-    An error of t over t + u/u' is the E of the u that is reached.
-    """
-    spec = jo.Spectrum([lam], sigma2=[sigma2])
-    fixed = jo.fixed_point(spec, objective, depth=depth)[0]
+    """RELIABILITY.md 5, towards a fixed point."""
+    fixed = jo.fixed_point(jo.Spectrum([lam], sigma2=[sigma2]), objective, depth=depth)[0]
     if not 0 < fixed < 1e300:
         return
-    t = jo.time_to_reach(spec, objective, depth=depth, eps=eps, w=eps * (fixed / eps) ** way)
-    if not 0 < t[0] < 1e300:
-        return
-    w = jo.solve(spec, objective, depth=depth, eps=eps, t=t).w[0, 0]
-    if abs(w - fixed) <= 64 * EPS_M * depth * fixed:  # settled within one rounding of the clock: w has forgotten t
-        return
-    again = jo.time_to_reach(spec, objective, depth=depth, eps=eps, w=w)
-    power, q = (2 - 1 / depth, 1) if objective == "jepa" else (1 - 1 / depth, depth + 1)
-    with np.errstate(over="ignore", under="ignore", divide="ignore"):
-        relative_speed = depth * lam * w**power * abs(1 - (w / fixed) ** (q / depth))  # |w'|/w
-        error = abs(again[0] - t[0]) / (t[0] + depth / relative_speed)
-    record(5, f"E / eps_m of there and back, {objective}", error / EPS_M, at_most=16)
+    error = there_and_back(objective, depth, lam, sigma2, eps, eps * (fixed / eps) ** way)
+    if error is not None:
+        record(5, f"E / eps_m of there and back, {objective}", error, at_most=16)
+
+
+@given(
+    objectives,
+    st.one_of(depths, st.floats(1, 1.5), st.floats(64, 2000)),
+    st.one_of(st.just(0.0), log_uniform(1e-3, 1e3)),
+    log_uniform(1e-3, 1e3),
+    log_uniform(1e-6, 1e6),
+    log_uniform(1e-4, 20),
+)
+@example("mae", 1.1, 1.0, 1.0, 2.0, 5.0)  # no table serves this depth
+@example("jepa", 1.0001, 3.0, 0.5, 50.0, 9.0)
+def test_time_to_reach_inverts_decays(
+    record: Records, objective: str, depth: float, decline: float, sigma2: float, eps: float, way: float
+) -> None:
+    """RELIABILITY.md 5, towards 0: through the cubic law, the linear one, and from one to the other."""
+    error = there_and_back(objective, depth, -decline, sigma2, eps, eps * math.exp(-way))
+    if error is not None:
+        record(5, f"E / eps_m of there and back, {objective}, lambda <= 0", error, at_most=16)
 
 
 @pytest.mark.parametrize("objective", ["jepa", "mae"])
