@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import sys
 from types import SimpleNamespace
@@ -277,6 +278,29 @@ def test_a_schedule_is_a_clock(objective):
         jo.gradient_flow(net, cov, objective, t=t, schedule=2.0)
 
 
+@given(networks(), st.integers(-300, 300), st.sampled_from(["auto", "tsit5", "dop853", "rock4"]))
+def test_the_unit_of_time_changes_no_bit(problem, k, method):
+    """Rates times 2^k and times by it, from the first step on."""
+    net, cov, objective = problem
+
+    def flow(c):
+        moments = jo.Covariances(c * cov.Sxx, c * cov.Syx, c * cov.Syy)
+        options = {"weight_decay": c * objective.weight_decay}
+        if getattr(objective, "ema", None) is not None:
+            options["ema"] = objective.ema / c
+        return jo.gradient_flow(
+            net, moments, dataclasses.replace(objective, **options), t=np.array([0.0, 0.5, 3.0]) / c, method=method
+        )
+
+    here, there = flow(1.0), flow(2.0**k)
+    assert there.status == here.status
+    assert there.nfev == here.nfev
+    np.testing.assert_array_equal(there.loss / 2.0**k, here.loss)
+    if here.success:
+        for mine, theirs in zip(there.final.encoder, here.final.encoder, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
 def test_a_schedule_in_the_comparison_with_the_theory():
     _, cov, _ = aligned_data(3, rotated=False)
     net = jo.LinearNetwork.balanced(3, 2, 0.1)
@@ -508,6 +532,15 @@ def test_no_horizon_hangs(small):
         flow = jo.gradient_flow(*small, "mae", t=[t], max_steps=2000)
         assert flow.success == bool(np.isfinite(flow.response).all())
         assert flow.success or flow.status == jo.Status.MAX_STEPS
+
+
+@pytest.mark.parametrize("method", ["auto", "tsit5", "dop853", "rock4"])
+def test_a_network_at_rest_stays_there_in_one_step(small, method):
+    nothing = jo.LinearNetwork([np.zeros((3, 3))] * 2, np.zeros((3, 3)))
+    flow = jo.gradient_flow(nothing, small[1], "mae", t=[0.0, 1e30], method=method)
+    assert flow.success
+    assert flow.steps == 1
+    assert not flow.final.predictor.any()
 
 
 def test_weights_are_kept_on_demand(small):

@@ -385,7 +385,8 @@ class Run:
                     break
                 result = self._found(mutant)
                 last = self._known.get(result.key)
-                if last is None or (self._options.again and last.verdict == "survived"):
+                again = self._options.again and last is not None and last.verdict == "survived"
+                if last is None or (again and last.sentence not in explained()):
                     self._tried.append(result)
                     return mutant, result, self._kills.copy()
                 self._tried.append(last)
@@ -400,9 +401,14 @@ class Run:
         return Result(mutant.file, number, source.strip(), mutant.before, mutant.after, column, "", "", 0.0)
 
 
+def explained() -> str:
+    """Return the page of mutants that may live."""
+    return EXPLAINED.read_text() if EXPLAINED.exists() else ""
+
+
 def report(results: Sequence[Result]) -> int:
     """Print the table and what survived; return the exit status."""
-    page = EXPLAINED.read_text() if EXPLAINED.exists() else ""
+    page = explained()
     equivalents = page.partition(EQUIVALENT)[2].partition("\n## ")[0]
     valid = [r for r in results if r.verdict != "invalid"]
     for r in valid:
@@ -430,7 +436,7 @@ def main() -> int:
     parser.add_argument("--isa", default="baseline", help="instruction set to compile for")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time, each in a copy of its own")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "mutants")
-    parser.add_argument("--again", action="store_true", help="try those that survived once more, as tests were added")
+    parser.add_argument("--again", action="store_true", help="try those that survived unexplained once more")
     parser.add_argument("--report", action="store_true", help="try none, only report on those that were tried")
     options = parser.parse_args()
     path = options.folder / "results.jsonl"

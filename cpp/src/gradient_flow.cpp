@@ -123,21 +123,21 @@ class FlowIntegrator {
     use(!stabilised_);
   }
 
-  // Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I, II.4: a step for which an explicit Euler step
-  // would be small against the state, and the method's own error about a hundredth of the tolerance.
+  // A step for which an explicit Euler step would be small against the state, and then one whose error, at the slope and
+  // the curvature met there, would be about a hundredth of the tolerance (Hairer, Norsett, Wanner, Solving Ordinary
+  // Differential Equations I, II.4). Theirs adds a slope to a curvature; here both are changes over `guess`, so that the
+  // unit of time changes no bit. At rest the whole way is one step.
   double first_step(double end) {
     const double size = system_.norm(state_, state_, state_);
     const double slope = system_.norm(velocity_, state_, state_);
-    double guess = size < 1e-5 || slope < 1e-5 ? 1e-6 : 0.01 * size / slope;
-    guess = std::min(guess, end);
+    const double guess = slope > 0 ? std::min(0.01 * size / slope, end) : end;
     next_ = state_ + guess * velocity_;
     system_.evaluate(next_, next_velocity_);
-    between_ = (next_velocity_ - velocity_) / guess;
+    between_ = guess * (next_velocity_ - velocity_);
     const double curvature = system_.norm(between_, state_, state_);
-    const double largest = std::max(slope, curvature);
-    const double step =
-        largest <= 1e-15 ? std::max(1e-6, guess * 1e-3) : std::pow(0.01 / largest, 1.0 / method_->estimate_order());
-    return std::isfinite(step) ? std::min(100 * guess, step) : guess;
+    const double change = std::max(guess * slope, curvature);
+    const double factor = std::min(100.0, std::pow(0.01 / change, 1.0 / method_->estimate_order()));
+    return std::isfinite(curvature) ? guess * factor : guess;
   }
 
   // Every requested time in (time, next_time].
