@@ -123,10 +123,10 @@ class FlowIntegrator {
     use(!stabilised_);
   }
 
-  // A step for which an explicit Euler step would be small against the state, and then one whose error, at the slope and
-  // the curvature met there, would be about a hundredth of the tolerance (Hairer, Norsett, Wanner, Solving Ordinary
-  // Differential Equations I, II.4). Theirs adds a slope to a curvature; here both are changes over `guess`, so that the
-  // unit of time changes no bit. At rest the whole way is one step.
+  // A step for which an explicit Euler step would be small against the state, and then one whose error, at the slope
+  // and the curvature met there, would be about a hundredth of the tolerance (Hairer, Norsett, Wanner, Solving Ordinary
+  // Differential Equations I, II.4). Theirs adds a slope to a curvature; here both are changes over `guess`, so that
+  // the unit of time changes no bit. At rest the whole way is one step.
   double first_step(double end) {
     const double size = system_.norm(state_, state_, state_);
     const double slope = system_.norm(velocity_, state_, state_);
