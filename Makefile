@@ -179,8 +179,9 @@ $(CAMPAIGN)/fuzz.jsonl: $(STAMPS)/installed $(wildcard tests/fuzz/*)
 	echo '{"property": 22, "quantity": "fuzz cases that crash, hang or break the contract", "worst": 0, "at_most": 0, "cases": '$$(awk '/^Done/ { n += $$2 } END { print n }' $(@:.jsonl=.log))'}' > $@
 
 # An environment and builds of their own. Of the engine one instruction set is counted, over its own tests (but for the one that
-# brings its own malloc) and the Python tests (but for those that bound memory, which the counts of Python's lines take). Counters stand in cpp/include and cpp/src alone, as Eigen with them is slow, and are
-# set before anything is inlined: a branch counts once, not once for every call.
+# brings its own malloc) and the Python tests (but for those that bound memory, of which counting takes much). Counters stand in
+# cpp/include and cpp/src alone, as Eigen with them is slow, and are set before anything is inlined: a branch counts once, not once
+# for every call.
 COVERAGE := $(CURDIR)/build/coverage
 COVERAGE_ISA ?= baseline
 $(COVERAGE)/venv/stamp: pyproject.toml
