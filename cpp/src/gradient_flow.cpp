@@ -123,21 +123,21 @@ class FlowIntegrator {
     use(!stabilised_);
   }
 
-  // A step for which an explicit Euler step would be small against the state, and then one whose error, at the slope
-  // and the curvature met there, would be about a hundredth of the tolerance (Hairer, Norsett, Wanner, Solving Ordinary
-  // Differential Equations I, II.4). Theirs adds a slope to a curvature; here both are changes over `guess`, so that
-  // the unit of time changes no bit. At rest the whole way is one step.
+  // A step whose error would be a hundredth of the tolerance if all that changes did so at one rate, that of the state
+  // or of its velocity over a hundredth of the state's size, whichever is faster. The idea is that of Hairer, Norsett,
+  // Wanner, Solving Ordinary Differential Equations I, II.4; there the unit of time matters, here it changes no bit.
   double first_step(double end) {
     const double size = system_.norm(state_, state_, state_);
     const double slope = system_.norm(velocity_, state_, state_);
-    const double guess = slope > 0 ? std::min(0.01 * size / slope, end) : end;
+    if (!(slope > 0)) return end;  // at rest
+    const double guess = std::min(0.01 * size / slope, end);
     next_ = state_ + guess * velocity_;
     system_.evaluate(next_, next_velocity_);
-    between_ = guess * (next_velocity_ - velocity_);
-    const double curvature = system_.norm(between_, state_, state_);
-    const double change = std::max(guess * slope, curvature);
-    const double factor = std::min(100.0, std::pow(0.01 / change, 1.0 / method_->estimate_order()));
-    return std::isfinite(curvature) ? guess * factor : guess;
+    between_ = next_velocity_ - velocity_;
+    const double bend = system_.norm(between_, state_, state_) / guess;
+    const double rate = std::max(slope / size, bend / slope);
+    const double step = std::pow(0.01 / size, 1.0 / method_->estimate_order()) / rate;
+    return std::isfinite(bend) && step > 0 ? std::min(100 * guess, step) : guess;
   }
 
   // Every requested time in (time, next_time].
