@@ -527,6 +527,17 @@ def test_overflow_is_a_status(small):
     assert np.isnan(flow.response).all()
 
 
+@pytest.mark.parametrize("method", ["auto", "tsit5", "dop853", "rock4"])
+def test_an_overflow_of_norms_is_seen_at_once(method):
+    """The weights and their decay are doubles, the sum of their squares is none."""
+    nothing = jo.Covariances(1e-300 * np.eye(2), np.zeros((2, 2)), None)
+    flow = jo.gradient_flow(
+        jo.LinearNetwork([1e160 * np.eye(2)], np.zeros((2, 2))), nothing, jo.MAE(1e-3), t=[1.0, 1e3], method=method
+    )
+    assert flow.status == jo.Status.NOT_FINITE
+    assert flow.nfev < 10
+
+
 def test_no_horizon_hangs(small):
     for t in (1e-320, 1e-30, 1e30, 1e308):
         flow = jo.gradient_flow(*small, "mae", t=[t], max_steps=2000)

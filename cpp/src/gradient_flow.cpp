@@ -65,6 +65,8 @@ class FlowIntegrator {
     while (result_.reached < observation_.count) {
       if (result_.steps + result_.rejected >= settings_.max_steps) return Status::max_steps;
       if (progress_ && progress_(time_)) interrupt_.request_stop();
+      // NaN is the first step where the norm of the weights overflows.
+      if (std::isnan(step)) return Status::not_finite;
       if (step < 2 * spacing(time_)) return overflowed ? Status::not_finite : Status::step_too_small;
       step = std::min(step, method_->longest(state_, velocity_));
       const bool last = step >= end - time_;
