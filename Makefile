@@ -67,8 +67,8 @@ test-engine: $(STAMPS)/group-build  ## the engine's own tests, no Python in them
 
 # One worker for each job; the tests of a file stay together, as they share what is costly to set up.
 PYTEST_MANY := pytest -n $(JOBS) --dist loadfile
-test-python: $(TEST_ENVIRONMENT)  ## the Python tests and the examples of the docstrings
-	$(PYTEST_MANY)
+test-python: $(TEST_ENVIRONMENT)  ## the Python tests and the examples of the docstrings (TESTS=tests/test_solve.py: those alone)
+	$(PYTEST_MANY) $(TESTS)
 
 # `make test` runs the engine's own tests as baseline and the Python tests under the best instruction set. What tests no arithmetic,
 # or every instruction set by itself, runs there alone.
@@ -121,7 +121,7 @@ $(BENCH_VENV)/stamp: $(SOURCES) $(STAMPS)/group-build
 	touch $@
 
 BENCH ?= $(wildcard bench/bench_*.py)
-bench: $(BENCH_VENV)/stamp  ## measure against other solvers and the memory's speed, answers first: build/bench/*.md and figures
+bench: $(BENCH_VENV)/stamp  ## measure against other solvers and the memory's speed, answers first: build/bench/*.md and figures (BENCH=file, BENCH_OPTIONS)
 	@set -e; for file in $(BENCH); do echo "== $$file"; $(BENCH_VENV)/bin/python $$file $(BENCH_OPTIONS); done
 
 # --- what is shipped --------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ dist: $(STAMPS)/group-dist  ## source distribution and wheel in dist/, each trie
 EXAMPLES ?= 2000
 CAMPAIGN := build/campaign
 STAGES := $(patsubst tests/test_%.py,$(CAMPAIGN)/%.jsonl,$(wildcard tests/test_*.py)) $(addprefix $(CAMPAIGN)/, engine.jsonl asan.jsonl asan-python.jsonl tsan.jsonl fuzz.jsonl)
-campaign: $(STAGES)  ## long tests and every property on EXAMPLES examples; goes on where it was stopped; a table at the end
+campaign: $(STAGES)  ## long tests and every property on EXAMPLES (2000) examples; goes on where it was stopped; a table at the end
 	python tools/campaign_table.py $^ --output docs/tables/campaign.md
 
 $(CAMPAIGN)/%.jsonl: tests/test_%.py $(TEST_ENVIRONMENT) $(STAMPS)/extra-experiments
@@ -210,7 +210,7 @@ coverage: $(COVERAGE)/venv/stamp  ## branches that the tests take, of Python and
 	python tools/engine_coverage.py $(COVERAGE) --at-least 95
 
 MUTANTS ?= 120
-mutants: $(TEST_ENVIRONMENT)  ## change the engine's arithmetic at MUTANTS places, one at a time: which changes no test notices
+mutants: $(TEST_ENVIRONMENT)  ## change the engine's arithmetic at MUTANTS (120) places, one at a time: which changes no test notices
 	python tools/mutate.py --count $(MUTANTS) --jobs $(JOBS) --isa $$(python -c 'from jepa_ode import build_info; print(build_info()["isa"])')
 
 gradients: $(TEST_ENVIRONMENT) $(STAMPS)/extra-experiments  ## what needs PyTorch, which it installs: the right-hand side against autograd, nonlinear encoders
@@ -245,7 +245,7 @@ asan-python: $(TEST_ENVIRONMENT)  ## the Python tests, on a module under the add
 
 # No call of either may take longer than two seconds; under sanitizers that is ten.
 FUZZ_SECONDS ?= 60
-fuzz: $(STAMPS)/installed $(STAMPS)/group-fuzz  ## random arguments for the engine, under sanitizers, and for the package: FUZZ_SECONDS each
+fuzz: $(STAMPS)/installed $(STAMPS)/group-fuzz  ## random arguments for the engine, under sanitizers, and for the package: FUZZ_SECONDS (60) each
 	cmake --preset asan
 	cmake --build --preset asan --target fuzz_engine
 	build/asan/tests/fuzz/fuzz_engine -max_total_time=$(FUZZ_SECONDS) -timeout=10

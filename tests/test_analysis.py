@@ -224,6 +224,11 @@ class TestTheoryCheck:
         assert check.compared == 0
         assert math.isnan(check.median_error)
 
+    def test_only_networks_are_compared(self) -> None:
+        sol = jo.solve(jo.Spectrum([1.0], rho=[0.5]), "jepa", depth=2, eps=0.1, t=[0.0, 1.0])
+        with pytest.raises(TypeError, match="must be a Flow or a Training, of a network, got Solution"):
+            jo.compare_with_flow(sol)  # type: ignore[arg-type]
+
     def test_an_integration_cut_short(self) -> None:
         cov = jo.Covariances(np.eye(2), np.diag([0.9, 0.5]))
         net = jo.LinearNetwork.balanced(2, depth=2, eps=0.05)

@@ -266,6 +266,18 @@ class TestAnalysis:
         result = json.loads((tmp_path / "analysis.json").read_text(encoding="utf-8"))
         assert result["order_correlation"] is result["mae"]["flow"]["order_correlation"] is None
 
+    def test_rows_that_are_no_pairs_come_first(self) -> None:
+        rng = np.random.default_rng(0)
+        signal = rng.normal(size=(3000, 4))
+        x, y = signal + 0.3 * rng.normal(size=(2, 3000, 4))
+        settings = Settings(flow=False)
+        assert findings(analyze(x, y, settings))[0].topic == "Learned"
+        assert findings(analyze(x, -y, settings))[0].topic == "Learned"
+        first = findings(analyze(x, rng.permutation(y), settings))[0]
+        assert first.topic == "Pairs"
+        assert "Of 4 features, none stand clear of the sampling noise" in first.text
+        assert "Are the rows of x and y pairs" in first.text
+
     def test_theory_that_fails_comes_first(self) -> None:
         # lambda falls while rho rises: from a small start the network's order is not the predicted one.
         rho = np.linspace(0.5, 0.87, 6)

@@ -18,6 +18,7 @@ from .learning import (
     least_level,
     order_correlation,
 )
+from .network_record import NetworkRecord
 from .objectives import JEPA, MAE, Objective
 from .solve import solve
 from .theory import fixed_point
@@ -150,7 +151,7 @@ class TheoryCheck(FrozenArrays):
         if self.compared < np.count_nonzero(expected):
             end = self.t[self._seen - 1] if self._seen else 0.0
             late = np.count_nonzero(expected & (self.predicted_time > end))
-            text += f" ({late} predicted to be learned after the last time, {end:.3g}"
+            text += f" ({late} predicted to be learned after t = {end:.3g}, the last time known"
             missed = np.count_nonzero(expected & ~(self.predicted_time > end)) - self.compared
             text += f"; {missed} not learned in the time)" if missed else ")"
         if self.compared:
@@ -158,7 +159,7 @@ class TheoryCheck(FrozenArrays):
         if self.ranks:
             text += f", rank correlation of the orders {self.order_correlation:.3f}"
         if not math.isnan(self.final_error):
-            text += f", last responses off by up to {self.final_error:.2%} of the largest"
+            text += f", last responses off by up to {self.final_error:.2%} of the largest predicted one"
         text += "."
         if self._seen < self.t.size:
             text += f" Only {self._seen} of {self.t.size} times were reached."
@@ -200,6 +201,8 @@ def compare_with_flow(flow: Flow | Training, *, fraction: float = 0.5, min_growt
     >>> jo.compare_with_flow(run).median_error < 0.01  # finite steps
     True
     """
+    if not isinstance(flow, NetworkRecord):
+        raise TypeError(f"flow must be a Flow or a Training, of a network, got {type(flow).__name__}")
     spec, depth = flow.features, flow.start.depth
     duals = np.asarray(spec.duals)  # a flow has them
     plain = JEPA() if isinstance(flow.objective, JEPA) else MAE()

@@ -156,7 +156,10 @@ class Diagnostic(FrozenArrays):
         if expected is not None:
             text += f", where sampling alone would give {_percent(expected)}"
         if expected is not None and expected > 0.5:
-            text += ": whether the views are exchangeable, as the theory assumes, cannot be judged from so few samples."
+            text += (
+                ", so that what the views share does not stand out of the sampling noise: whether they are "
+                "exchangeable, as the theory assumes, cannot be judged."
+            )
         elif self.asymmetry <= (1e-6 if expected is None else max(1e-6, 1.5 * expected)):
             text += ": the views look exchangeable in what they share, as the theory assumes."
         elif self.asymmetry < NOT_EXCHANGEABLE:

@@ -58,8 +58,8 @@ def learning_times(
 
     min_growth : float, default 1.0
         Factor, at least 1, by which a response must have grown at the threshold to count. Where
-        the fixed point is hardly above the start, "half of it" is reached at once: such features
-        come first in the order for no good reason unless a factor such as 2 is asked for.
+        the threshold is hardly above the start, it is reached almost at once: such features come
+        first in the order for no good reason unless a factor such as 2 is asked for.
 
     Returns
     -------

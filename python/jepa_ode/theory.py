@@ -182,7 +182,9 @@ def critical_time(
     schedule: Schedule | None = None,
     threads: int | None = None,
 ) -> FloatArray:
-    r"""Return the time at which each feature is learned: has risen from ``eps`` to ``fraction`` of its own fixed point.
+    r"""Return the time at which each feature has risen from ``eps`` to ``fraction`` of its own fixed point.
+
+    A feature that starts above that has time 0, whether it grows or shrinks: `learning_times` asks for growth too.
 
     Parameters
     ----------

@@ -1,4 +1,7 @@
-"""What comes before all findings: too few samples, options that the predictions ignore, a theory that fails."""
+"""What comes before all findings.
+
+Too few samples, views that share next to nothing, options that the predictions ignore, a theory that fails.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
     from ..analysis import TheoryCheck
     from .study import Analysis, Learning
 
-__all__ = ["options_at_work", "theory_fails", "too_few_samples"]
+__all__ = ["next_to_nothing_shared", "options_at_work", "theory_fails", "too_few_samples"]
 
 # Below so many samples for each feature the features themselves are mostly chance.
 _SAMPLES_PER_FEATURE = 5
@@ -29,6 +32,22 @@ def too_few_samples(analysis: Analysis) -> str:
     return (
         f"Only {count(samples, 'pair')} for {count(n, 'feature')}, {samples / n:.1f} for each: these features and "
         "everything said of them may be chance. Ten pairs for each feature are a fair start."
+    )
+
+
+def next_to_nothing_shared(analysis: Analysis) -> str:
+    """Return a warning if there are samples enough, but hardly a feature stands out of their noise, else nothing."""
+    spec, n = analysis.spectrum, len(analysis.spectrum)
+    stderr = None if spec.diagnostic is None else spec.diagnostic.rho_stderr
+    if stderr is None or too_few_samples(analysis):
+        return ""
+    clear = int(np.count_nonzero(np.abs(spec.rho) > 2 * stderr))
+    if clear > min(n // 4, max(1, n // 10)):  # one of twenty does by chance
+        return ""
+    return (
+        f"Of {count(n, 'feature')}, {clear or 'none'} {'stands' if clear == 1 else 'stand'} clear of the sampling noise "
+        "(a rho of more than two standard errors): what follows may be chance. Are the rows of x and y pairs of one "
+        "sample each?"
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..analysis import order_correlation
-from .cautions import options_at_work, theory_fails, too_few_samples
+from .cautions import next_to_nothing_shared, options_at_work, theory_fails, too_few_samples
 from .words import LABEL, count, number, percent
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def findings(analysis: Analysis) -> list[Finding]:
     """Return the key findings, most important first; what limits their worth comes before all."""
     cautions = [
         Finding("Samples", too_few_samples(analysis)),
+        Finding("Pairs", next_to_nothing_shared(analysis)),
         Finding("Options", options_at_work(analysis)),
         Finding("Theory", theory_fails(analysis)),
     ]

@@ -211,7 +211,8 @@ def _features(
             raise ValueError("features are missing: spec, or lam with rho or sigma2, or trend with features")
         return Spectrum(lam, rho=rho, **variances)
     if features is None or variances:
-        raise ValueError("trend goes with features, their number, and with lam and rho, (lowest, highest)")
+        other = f", not with {', '.join(variances)}" if variances else ""
+        raise ValueError(f"trend goes with features, their number, and with lam and rho, (lowest, highest){other}")
     ranges = {name: tuple(each) for name, each in (("lam", lam), ("rho", rho)) if each is not None}
     return feature_trends(features, trend, **ranges)
 
