@@ -233,7 +233,7 @@ tidy: $(STAMPS)/group-tidy
 # the leaks only those count that have our sources on their stack. Left out are the tests that bound time or memory or read modules,
 # and experiments and sweeps, which need no more of the engine than the others.
 SANITIZED := build/asan/site
-ASAN_TESTS ?= $(call leave_out,bench* build* codebase* docs* encoders* experiments* processes* *sweep*) -k 'not waiting_memory and not ctrl_c'
+ASAN_TESTS ?= $(call leave_out,bench* build* codebase* docs* encoders* experiments* processes* *sweep*) -k 'not ctrl_c'
 asan-python: $(TEST_ENVIRONMENT)  ## the Python tests, on a module under the address and undefined-behaviour sanitizers
 	cmake --preset asan -DJEPA_ODE_PYTHON=ON -Dpybind11_DIR=$$(python -m pybind11 --cmakedir)
 	cmake --build --preset asan

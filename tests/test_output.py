@@ -129,17 +129,3 @@ def test_memory_of_earlier_results_is_reused_but_never_shared(method: str, dtype
     np.testing.assert_array_equal(row, reference[7])
     for kept in alive:
         np.testing.assert_array_equal(kept, reference)
-
-
-def test_waiting_memory_is_bounded() -> None:
-    resource = pytest.importorskip("resource")
-    spec = jo.Spectrum(np.linspace(0.2, 2, 10_000), rho=np.full(10_000, 0.8))
-
-    def peak() -> float:
-        return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 1024
-
-    jo.solve(spec, "jepa", depth=2, eps=0.1, t=np.linspace(0, 50, 100))
-    before = peak()
-    for m in range(100, 400, 25):  # 8 to 30 MiB each, one at a time
-        jo.solve(spec, "jepa", depth=2, eps=0.1, t=np.linspace(0, 50, m))
-    assert peak() - before < 31 + 64 + 8

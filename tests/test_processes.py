@@ -288,6 +288,25 @@ def test_peak_memory_is_that_of_the_results(record: Records) -> None:
         record(28, "peak memory beyond inputs and results, in MiB", beyond, at_most=64)
 
 
+WAITING = """
+spec = entries.spectrum(10_000)
+def solve(m):
+    entries.jo.solve(spec, "jepa", depth=2, eps=0.1, t=range(m))
+solve(100)
+before = peak_since(None)
+for m in range(100, 400, 25):  # 8 to 30 MiB each, one at a time
+    solve(m)
+print(f"waiting: {peak_since(before)}")
+"""
+
+
+@reads_proc
+def test_waiting_memory_is_bounded() -> None:
+    """What responses leave behind for the next ones to take: 64 MiB at most, beside the last ones."""
+    ((beyond,),) = measured(MEMORY + WAITING, timeout=280)["waiting"]
+    assert beyond < 31 + 64 + 8
+
+
 def test_results_too_large_are_refused_before_work(monkeypatch: pytest.MonkeyPatch, record: Records) -> None:
     """n times m beyond memory, or beyond all numbers of bytes, is an error at once, and the next call works."""
     n = m = 1_000_000
