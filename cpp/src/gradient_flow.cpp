@@ -60,13 +60,12 @@ class FlowIntegrator {
     events_.begin(state_, velocity_);
     use(settings_.method == FlowMethod::rock4);
     double step = first_step(end);
+    if (std::isnan(step)) return Status::not_finite;  // the norm of the weights overflows
     bool overflowed = false;
 
     while (result_.reached < observation_.count) {
       if (result_.steps + result_.rejected >= settings_.max_steps) return Status::max_steps;
       if (progress_ && progress_(time_)) interrupt_.request_stop();
-      // NaN is the first step where the norm of the weights overflows.
-      if (std::isnan(step)) return Status::not_finite;
       if (step < 2 * spacing(time_)) return overflowed ? Status::not_finite : Status::step_too_small;
       step = std::min(step, method_->longest(state_, velocity_));
       const bool last = step >= end - time_;
@@ -127,7 +126,8 @@ class FlowIntegrator {
 
   // A step whose error would be a hundredth of the tolerance if all that changes did so at one rate, that of the state
   // or of its velocity over a hundredth of the state's size, whichever is faster. The idea is that of Hairer, Norsett,
-  // Wanner, Solving Ordinary Differential Equations I, II.4; there the unit of time matters, here it changes no bit.
+  // Wanner, Solving Ordinary Differential Equations I, II.4; there the unit of time matters, here a power of two in it
+  // changes no bit.
   double first_step(double end) {
     const double size = system_.norm(state_, state_, state_);
     const double slope = system_.norm(velocity_, state_, state_);
