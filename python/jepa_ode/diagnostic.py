@@ -23,6 +23,8 @@ StderrMethod: TypeAlias = Literal["samples", "normal"]
 # The setting in which the accuracy that a coupling implies was measured.
 # Asymmetry and coupling above which the views are not exchangeable, the features not on their own.
 NOT_EXCHANGEABLE, STRONG_COUPLING = 0.3, 0.25
+# Asymmetry by sampling alone above which that of the views cannot be told from it, nor what they share from noise.
+NOISY = 0.5
 _AT_MODERATE_STARTS = "for starts around eps = 0.05 (measured at depth 2)"
 
 
@@ -155,7 +157,7 @@ class Diagnostic(FrozenArrays):
         expected = self.asymmetry_expected
         if expected is not None:
             text += f", where sampling alone would give {_percent(expected)}"
-        if expected is not None and expected > 0.5:
+        if expected is not None and expected > NOISY:
             text += (
                 ", so that what the views share does not stand out of the sampling noise: whether they are "
                 "exchangeable, as the theory assumes, cannot be judged."

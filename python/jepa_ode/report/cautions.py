@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..diagnostic import NOT_EXCHANGEABLE, STRONG_COUPLING
+from ..diagnostic import NOISY, NOT_EXCHANGEABLE, STRONG_COUPLING
 from .words import LABEL, count, number, percent
 
 if TYPE_CHECKING:
@@ -36,18 +36,14 @@ def too_few_samples(analysis: Analysis) -> str:
 
 
 def next_to_nothing_shared(analysis: Analysis) -> str:
-    """Return a warning if there are samples enough, but hardly a feature stands out of their noise, else nothing."""
-    spec, n = analysis.spectrum, len(analysis.spectrum)
-    stderr = None if spec.diagnostic is None else spec.diagnostic.rho_stderr
-    if stderr is None or too_few_samples(analysis):
-        return ""
-    clear = int(np.count_nonzero(np.abs(spec.rho) > 2 * stderr))
-    if clear > min(n // 4, max(1, n // 10)):  # one of twenty does by chance
+    """Return a warning if there are samples enough, but Syx does not stand out of their noise, else nothing."""
+    diagnostic = analysis.spectrum.diagnostic
+    noise = None if diagnostic is None else diagnostic.asymmetry_expected
+    if noise is None or noise <= NOISY or too_few_samples(analysis):
         return ""
     return (
-        f"Of {count(n, 'feature')}, {clear or 'none'} {'stands' if clear == 1 else 'stand'} clear of the sampling noise "
-        "(a rho of more than two standard errors): what follows may be chance. Are the rows of x and y pairs of one "
-        "sample each?"
+        "What x and y share does not stand clear of the sampling noise, which alone would make Syx differ from its transpose "
+        f"by {percent(noise)} of its size: what follows may be chance. Are the rows of x and y pairs of one sample each?"
     )
 
 
