@@ -65,16 +65,16 @@ void multiply(const RowJob& job, Index begin, Index end, RowWorker& worker) {
     const Index k = inner * block / blocks;
     const Index length = inner * (block + 1) / blocks - k;
     const PaddedMatrix* base = block == 0 ? job.base : job.to;
-    for (Index p = 0; p < packs; p += tile_packs) {
+    for (Index p = 0, count = 0; p < packs; p += count) {
       if (worker.interrupt.stop()) return;
-      const Index left = std::min<Index>(tile_packs, packs - p);
+      count = panel_packs(packs - p);
       if (job.kind != RowJob::Kind::gram) {
-        multiply_packs(left, job, begin, end, p, k, length, base, worker.prefetch);
+        multiply_packs(count, job, begin, end, p, k, length, base, worker.prefetch);
         continue;
       }
-      for (Index q = p; q < p + left; ++q) {  // down to the diagonal, pack by pack
+      for (Index q = p; q < p + count; ++q) {  // down to the diagonal, pack by pack
         const Index above = q == p ? begin : std::max(begin, q * width);
-        multiply_packs(p + left - q, job, above, std::min(end, (q + 1) * width), q, k, length, base, worker.prefetch);
+        multiply_packs(p + count - q, job, above, std::min(end, (q + 1) * width), q, k, length, base, worker.prefetch);
       }
     }
     if constexpr (has_half_packs) {
@@ -168,9 +168,13 @@ std::vector<std::vector<RowTask>> row_tasks(const std::vector<RowJob>& jobs, uns
     for (const RowJob& job : jobs) {
       const double work = job.work();
       const Index first = job.row_at((begin - before) / work), last = job.row_at((end - before) / work);
-      const Index middle = (first + last) / 4 * 2;  // halves, so that others can help
-      if (first < middle) parts[rank].push_back({&job, first, middle});
-      if (std::max(first, middle) < last) parts[rank].push_back({&job, std::max(first, middle), last});
+      // Half of what is left at a time: who is done early finds small pieces to help with.
+      for (Index row = first; row < last;) {
+        const Index left = last - row, half = (left + tile_rows) / (2 * tile_rows) * tile_rows;
+        const Index rows = left < 2 * tile_rows ? left : half;
+        parts[rank].push_back({&job, row, row + rows});
+        row += rows;
+      }
       before += work;
     }
   }

@@ -76,18 +76,11 @@ class MatrixProduct {
       for (; i + 2 <= a.rows(); i += 2) tile(std::integral_constant<int, 2>{}, i);
       if (i < a.rows()) tile(std::integral_constant<int, 1>{}, i);
     };
-    for (Index p = 0; p < packs;) {
-      const Index left = packs - p;  // of four packs two and two, rather than three and one
-      if (tile_packs >= 3 && left >= 3 && left != 4) {
-        panel(std::integral_constant<int, tile_packs>{}, p);
-        p += tile_packs;
-      } else if (left >= 2) {
-        panel(std::integral_constant<int, 2>{}, p);
-        p += 2;
-      } else {
-        panel(std::integral_constant<int, 1>{}, p);
-        p += 1;
-      }
+    for (Index p = 0, count = 0; p < packs; p += count) {
+      count = panel_packs(packs - p);
+      if (count == 3) panel(std::integral_constant<int, 3>{}, p);
+      if (count == 2) panel(std::integral_constant<int, 2>{}, p);
+      if (count == 1) panel(std::integral_constant<int, 1>{}, p);
     }
   }
 

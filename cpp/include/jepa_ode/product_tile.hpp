@@ -12,8 +12,15 @@ using Eigen::Index;
 
 constexpr Index pack_width = static_cast<Index>(lanes);
 // A tile of the result fits in registers beside a row of the right factor and an entry of the left one: of 32
-// registers, or of 16.
-constexpr int tile_rows = lanes == 8 ? 8 : 4, tile_packs = lanes == 8 ? 3 : 2;
+// registers, or of 16, where without a fused multiply-add one more is needed.
+constexpr int tile_rows = lanes == 8 ? 8 : 4, tile_packs = lanes >= 4 ? 3 : 2;
+
+// How many packs of columns to multiply next when so many are left: four, two and two rather than three and one, because
+// a single one leaves the processor waiting for sums.
+constexpr Index panel_packs(Index left) {
+  if (tile_packs == 3 && left == 4) return 2;
+  return left < tile_packs ? left : tile_packs;
+}
 
 // Half a pack, for last columns that need no more: with 512 bits half a pack takes half the time.
 constexpr bool has_half_packs = lanes == 8;
