@@ -262,6 +262,21 @@ Array encoder_product(const std::vector<Index>& widths, const Array& state) {
   return Array({product.rows(), product.cols()}, product.data());
 }
 
+// |Wbar p_i| for the columns p_i of `directions` [d, features]. Not by NumPy, whose linear algebra leaves threads behind
+// that wait for more of it, busily, for some 0.03 s: a training right after would have to share its CPUs with them.
+Array encoder_response(const Array& encoder, const Array& directions) {
+  require(encoder.ndim() == 2 && directions.ndim() == 2 && encoder.shape(1) == directions.shape(0),
+          "directions [d, features] must fit the encoder [h, d]");
+  const ConstMatrixView product(encoder.data(), encoder.shape(0), encoder.shape(1));
+  const ConstMatrixView columns(directions.data(), directions.shape(0), directions.shape(1));
+  Matrix encoded(product.rows(), columns.cols());
+  MatrixProduct multiply;
+  multiply.assign(encoded, 1, product, columns);
+  Array response(columns.cols());
+  Eigen::Map<Eigen::RowVectorXd>(response.mutable_data(), columns.cols()) = encoded.colwise().norm();
+  return response;
+}
+
 // The product of two square matrices by the same Eigen, compiled with the same flags, as the flow's: `repeats` times,
 // so that bench/ can hold right-hand sides against it without the cost of a call in either.
 Array product(const Array& a, const Array& b, Index repeats) {
@@ -319,6 +334,9 @@ void bind_linear_network(py::module_& module) {
 
   module.def("encoder_product", &encoder_product, py::arg("widths"), py::arg("state").noconvert(),
              "Return W^L ... W^1, the product of the layers that a state begins with.");
+
+  module.def("encoder_response", &encoder_response, py::arg("encoder").noconvert(), py::arg("directions").noconvert(),
+             "Return |Wbar p| for each column p of the directions [d, features].");
 
   module.def("product", &product, py::arg("a").noconvert(), py::arg("b").noconvert(), py::arg("repeats") = 1,
              "The matrix product a b, computed `repeats` times: the measure of a right-hand side's cost (bench/).");

@@ -443,7 +443,8 @@ class _Observer:
     """Rows of a `Training`, NaN until observed.
 
     Responses are measured at the end, if there are not too many: NumPy's linear algebra, which finds the features, leaves
-    threads behind that spin for a while, and would take a CPU from the training.
+    threads behind that spin for a while, and would take a CPU from the training. For the same reason the engine measures
+    them, or the next training would suffer.
     """
 
     def __init__(
@@ -479,9 +480,8 @@ class _Observer:
 
     def respond(self) -> None:
         directions = self._directions(self.features)
-        with np.errstate(over="ignore", invalid="ignore"):  # large weights, on the way to a status
-            for k, encoder in self.encoders.items():
-                self.response[:, k] = np.linalg.norm(encoder @ directions, axis=0)
+        for k, encoder in self.encoders.items():
+            self.response[:, k] = engine.encoder_response(encoder, directions)
         self.encoders.clear()
 
     @cached_property

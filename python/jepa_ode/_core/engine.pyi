@@ -127,6 +127,9 @@ def critical_time(
 def encoder_product(
     widths: list[int], state: numpy.typing.NDArray[numpy.float64]
 ) -> numpy.typing.NDArray[numpy.float64]: ...
+def encoder_response(
+    encoder: numpy.typing.NDArray[numpy.float64], directions: numpy.typing.NDArray[numpy.float64]
+) -> numpy.typing.NDArray[numpy.float64]: ...
 def fixed_point(
     lam: numpy.typing.NDArray[numpy.float64], sigma2: numpy.typing.NDArray[numpy.float64], depth: float, objective: int
 ) -> numpy.typing.NDArray[numpy.float64]: ...
