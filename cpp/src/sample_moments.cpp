@@ -18,13 +18,15 @@ constexpr Index rows_of_block = 256;  // copied to where rows are padded
 SampleMoments sums(const Samples& x, const Samples& y, Index first, Index last, Interrupt& interrupt) {
   const Index d = x.columns;
   PaddedMatrix xx(d, d), yx(d, d), yy(d, d);
+  PaddedMatrix of_x, of_y;
   for (Index begin = first; begin < last; begin += rows_of_block) {
-    const Index rows = std::min(rows_of_block, last - begin);
-    PaddedMatrix of_x(rows, d), of_y(rows, d);
-    RowWorker worker{BatchRows{nullptr, begin}, {}, interrupt};
+    const Index end = std::min(begin + rows_of_block, last);
+    if (of_x.rows() != end - begin) of_x = of_y = PaddedMatrix(end - begin, d);
     using Kind = RowJob::Kind;
-    RowJob{Kind::gather, &of_x, nullptr, nullptr, 1, nullptr, &x}.run(0, rows, worker);
-    RowJob{Kind::gather, &of_y, nullptr, nullptr, 1, nullptr, &y}.run(0, rows, worker);
+    RowWorker worker{{nullptr, begin}, {}, interrupt};
+    RowJob{Kind::gather, &of_x, nullptr, nullptr, 1, nullptr, &x}.run(0, end - begin, worker);
+    RowJob{Kind::gather, &of_y, nullptr, nullptr, 1, nullptr, &y}.run(0, end - begin, worker);
+    worker.prefetch = {x, y, {nullptr, end}, 0, std::min(rows_of_block, last - end)};
     RowJob{Kind::gram, &xx, &of_x, nullptr, 1, &xx}.run(0, d, worker);
     RowJob{Kind::gram, &yy, &of_y, nullptr, 1, &yy}.run(0, d, worker);
     RowJob{Kind::product_left, &yx, &of_y, &of_x, 1, &yx}.run(0, d, worker);
