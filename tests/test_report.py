@@ -301,6 +301,18 @@ class TestAnalysis:
         holding = analyze(x, y, Settings(eps=1e-1, exchangeable=True))
         assert findings(holding)[0].topic == "Learned"
 
+    def test_the_order_of_near_ties_is_no_failure(self) -> None:
+        rng = np.random.default_rng(5)
+        signal = rng.normal(size=(3000, 6))
+        x, y = signal + 0.5 * rng.normal(size=(2, 3000, 6))  # features alike but for chance
+        alike = analyze(x, y, Settings(eps=1e-3))
+        comparison = alike.learnings["jepa"].check.comparison
+        assert comparison is not None
+        assert comparison.ranks
+        assert comparison.order_correlation < 0.5
+        assert comparison.median_error < 0.1
+        assert "Theory" not in [finding.topic for finding in findings(alike) if finding.text]
+
     def test_rho_above_one_is_explained(self) -> None:
         x = np.random.default_rng(0).normal(size=(500, 2))
         steep = analyze(x, 2 * x, Settings(flow=False))

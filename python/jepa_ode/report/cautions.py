@@ -75,7 +75,15 @@ def theory_fails(analysis: Analysis) -> str:
 
 
 def _fails(check: TheoryCheck) -> bool:
-    return check.median_error > _MEDIAN_ERROR or (check.ranks and check.order_correlation < _ORDER)
+    if check.median_error > _MEDIAN_ERROR:
+        return True
+    return check.ranks and check.order_correlation < _ORDER and not _are_close(check)
+
+
+def _are_close(check: TheoryCheck) -> bool:
+    """Whether all predicted times lie so close together that errors which are no failure could turn any two round."""
+    times = check.predicted_time[np.isfinite(check.relative_error)]
+    return bool(times.size and (1 - _MEDIAN_ERROR) * times.max() <= (1 + _MEDIAN_ERROR) * times.min())
 
 
 def _reason(analysis: Analysis) -> str:
