@@ -262,8 +262,9 @@ Array encoder_product(const std::vector<Index>& widths, const Array& state) {
   return Array({product.rows(), product.cols()}, product.data());
 }
 
-// |Wbar p_i| for the columns p_i of `directions` [d, features]. Not by NumPy, whose linear algebra leaves threads behind
-// that wait for more of it, busily, for some 0.03 s: a training right after would have to share its CPUs with them.
+// |Wbar p_i| for the columns p_i of `directions` [d, features]. Not by NumPy, whose linear algebra leaves threads
+// behind that wait for more of it, busily, for some 0.03 s: a training right after would have to share its CPUs with
+// them.
 Array encoder_response(const Array& encoder, const Array& directions) {
   require(encoder.ndim() == 2 && directions.ndim() == 2 && encoder.shape(1) == directions.shape(0),
           "directions [d, features] must fit the encoder [h, d]");

@@ -168,7 +168,6 @@ std::vector<std::vector<RowTask>> row_tasks(const std::vector<RowJob>& jobs, uns
     for (const RowJob& job : jobs) {
       const double work = job.work();
       const Index first = job.row_at((begin - before) / work), last = job.row_at((end - before) / work);
-      // Half of what is left at a time: who is done early finds small pieces to help with.
       for (Index row = first; row < last;) {
         const Index left = last - row, half = (left + tile_rows) / (2 * tile_rows) * tile_rows;
         const Index rows = left < 2 * tile_rows ? left : half;

@@ -15,8 +15,8 @@ constexpr Index pack_width = static_cast<Index>(lanes);
 // registers, or of 16, where without a fused multiply-add one more is needed.
 constexpr int tile_rows = lanes == 8 ? 8 : 4, tile_packs = lanes >= 4 ? 3 : 2;
 
-// How many packs of columns to multiply next when so many are left: four, two and two rather than three and one, because
-// a single one leaves the processor waiting for sums.
+// How many packs of columns to multiply next when so many are left. Of four two and two, rather than three and one: a
+// single one would leave the processor waiting for its sums.
 constexpr Index panel_packs(Index left) {
   if (tile_packs == 3 && left == 4) return 2;
   return left < tile_packs ? left : tile_packs;

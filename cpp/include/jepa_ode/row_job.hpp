@@ -103,7 +103,8 @@ struct RowTask {
   Index begin, end;
 };
 
-// Jobs that do not depend on each other, cut so that all ranks have as much to do.
+// Jobs that do not depend on each other, cut so that all ranks have as much to do, in pieces that get smaller: a rank
+// that is done early can help with the last ones of the others.
 std::vector<std::vector<RowTask>> row_tasks(const std::vector<RowJob>& jobs, unsigned ranks);
 
 }  // namespace jepa_ode
