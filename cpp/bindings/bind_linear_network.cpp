@@ -274,7 +274,8 @@ Array encoder_response(const Array& encoder, const Array& directions) {
   MatrixProduct multiply;
   multiply.assign(encoded, 1, product, columns);
   Array response(columns.cols());
-  Eigen::Map<Eigen::RowVectorXd>(response.mutable_data(), columns.cols()) = encoded.colwise().norm();
+  // One by one: the order in which Eigen sums several columns at once depends on where they lie in memory.
+  for (Index i = 0; i < columns.cols(); ++i) response.mutable_at(i) = encoded.col(i).norm();
   return response;
 }
 
