@@ -419,6 +419,18 @@ def test_momentum_approaches_the_flow_on_its_own_clock():
     np.testing.assert_allclose(run.response, flow.response, rtol=5e-3)
 
 
+def test_a_long_training_begins_at_once():
+    class BegunError(Exception):
+        pass
+
+    def stop(_):
+        raise BegunError
+
+    net = jo.LinearNetwork.balanced(3, 2, 0.1)
+    with pytest.raises(BegunError):
+        jo.train(net, random_cov(3, 2), "jepa", lr=0.01, steps=2**53, progress=stop)
+
+
 # --- randomness and threads -------------------------------------------------------------------------
 
 

@@ -374,6 +374,9 @@ class _Rates:
     @np.errstate(over="ignore")  # beyond the largest double the time is inf
     def elapsed(self, at: Rows, steps: int, clock_scale: float) -> tuple[FloatArray, float]:
         """Return the flow times of these iterations, which increase, and that of the longest step."""
+        if self.clock is None:
+            times = at.astype(np.float64) * self.lr / clock_scale
+            return times, float(np.float64(self.lr if steps else 0.0) / clock_scale)
         sums, total, largest = np.zeros(at.size), 0.0, 0.0
         for first in range(0, steps, _RATES):
             rates = self(first, min(first + _RATES, steps))
