@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from record import Records
 xarray = pytest.importorskip("xarray", reason='needs the extra "sweep"')
 zarr = pytest.importorskip("zarr", reason='needs the extra "sweep"')
 
+from jepa_ode.sweeps import tasks  # noqa: E402
 from jepa_ode.sweeps._ctrl_c import CtrlC  # noqa: E402
 from jepa_ode.sweeps._grid import Grid  # noqa: E402
 from jepa_ode.sweeps._store import ZarrRecord  # noqa: E402
@@ -127,7 +129,7 @@ def test_a_grid_without_axes_is_one_cell() -> None:
         (
             {"a": [1]},
             {"task": sweep_tasks.sums},
-            r"task sums\(a: .* cannot be called so: missing a required argument: 'b'",
+            r"task sums\(a, b.*\) cannot be called so: missing a required argument: 'b'",
         ),
         (
             {"a": [1], "d": [1]},
@@ -135,6 +137,11 @@ def test_a_grid_without_axes_is_one_cell() -> None:
             "got an unexpected keyword argument 'd'",
         ),
         ({"depth": [1]}, {"task": "critical_time"}, "task critical_time.* missing a required argument: 'eps'"),
+        (
+            {"depth": [1]},
+            {"task": "critical_time", "constants": {"eps": 0.1, "lam": [1.0], "roh": [0.5]}},
+            "got an unexpected keyword argument 'roh'",
+        ),
         ({"a": [1]}, {"constants": {"a": 2}}, "'a' is a name of the grid and of the constants"),
         ({"a": [1]}, {"constants": [1]}, "constants must map names"),
         ({"a": [1]}, {"task": "solver"}, "task must be one of 'critical_time'"),
@@ -871,6 +878,14 @@ def test_networks() -> None:
     assert diverged.status.values.tolist() == [OK, TROUBLE]
 
 
+@pytest.mark.parametrize("task", tasks.__all__)
+def test_ready_tasks_name_what_they_take(task: str) -> None:
+    needed = {"eps": 0.1, "depth": 2, "t": [1.0], "t_end": 1.0, "lr": 0.1, "steps": 1}
+    constants = {name: value for name, value in needed.items() if name in signature(tasks.find(task)).parameters}
+    with pytest.raises(TypeError, match="got an unexpected keyword argument 'wrong'"):
+        jo.sweep({"lam": [1.0]}, task, constants={**constants, "wrong": 1})
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
@@ -880,7 +895,6 @@ def test_networks() -> None:
         ({"trend": "same"}, "trend goes with features"),
         ({"spec": SPEC, "objective": jo.JEPA(), "ema": 3.0}, "options of an objective that is given by name"),
         ({"spec": SPEC, "objective": "mae", "ema": 3.0}, "MAE has no target encoder"),
-        ({"spec": SPEC, "wrong": 1}, "wrong"),
     ],
 )
 def test_bad_parameters_of_ready_tasks(parameters: dict[str, Any], message: str) -> None:

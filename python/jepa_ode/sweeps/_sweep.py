@@ -284,7 +284,8 @@ def _takes_rng(task: Callable[..., Any], names: tuple[str, ...]) -> bool:
     try:
         signature.bind(**dict.fromkeys([*names, "rng"] if takes else names))
     except TypeError as error:
-        raise TypeError(f"task {getattr(task, '__name__', task)}{signature} cannot be called so: {error}") from None
+        takes_what = f"{getattr(task, '__name__', task)}({', '.join(signature.parameters)})"
+        raise TypeError(f"task {takes_what} cannot be called so: {error}") from None
     return takes
 
 

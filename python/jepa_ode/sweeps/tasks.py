@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -38,8 +38,26 @@ __all__ = ["critical_time", "gradient_flow", "order_correlation", "selection", "
 Variables = dict[str, Any]
 _FEATURES = ("spec", "lam", "rho", "sigma2", "sigma2_y", "trend", "features")
 _OPTIONS = ("stop_gradient", "ema", "weight_decay")
+_Task = TypeVar("_Task", bound=Callable[..., Any])
 
 
+def _passes_to(solver: Callable[..., Any], *, withheld: tuple[str, ...] = ()) -> Callable[[_Task], _Task]:
+    """Name in a task's signature all that it takes: a sweep then refuses a misspelt parameter, and no cell has to fail."""
+
+    def named(task: _Task) -> _Task:
+        signature, keyword = inspect.signature(task), inspect.Parameter.KEYWORD_ONLY
+        known = {name: each for name, each in signature.parameters.items() if each.kind is keyword}
+        described = [inspect.Parameter(name, keyword, default=None) for name in (*_FEATURES, *_OPTIONS)]
+        for each in (*described, *inspect.signature(solver).parameters.values()):
+            if each.kind is keyword and each.name not in withheld:
+                known.setdefault(each.name, each.replace(annotation=inspect.Parameter.empty))
+        vars(task)["__signature__"] = signature.replace(parameters=list(known.values()))
+        return task
+
+    return named
+
+
+@_passes_to(_solve, withheld=("out",))
 def solve(
     *, depth: float, eps: Any, t: Any, objective: ObjectiveLike = "jepa", **parameters: Any
 ) -> Variables | Trouble:
@@ -59,6 +77,7 @@ def solve(
     return found if sol.success else Trouble(found, sol.message)
 
 
+@_passes_to(_solve, withheld=("t", "out"))
 def critical_time(
     *, depth: float, eps: Any, objective: ObjectiveLike = "jepa", fraction: float = 0.5, **parameters: Any
 ) -> Variables:
@@ -71,6 +90,7 @@ def critical_time(
     return {"critical_time": ("feature", sol.critical_time(fraction))}
 
 
+@_passes_to(learning_times, withheld=_OPTIONS)
 def order_correlation(*, depth: float, eps: Any, **parameters: Any) -> Variables:
     """Rank correlation of the orders in which JEPA and MAE learn: 1 the same, -1 inverted (THEORY.md 5).
 
@@ -86,6 +106,7 @@ def order_correlation(*, depth: float, eps: Any, **parameters: Any) -> Variables
     }
 
 
+@_passes_to(_solve, withheld=("t", "out"))
 def selection(
     *, depth: float, eps: Any, t_end: float, objective: ObjectiveLike = "jepa", level: float = 0.1, **parameters: Any
 ) -> Variables | Trouble:
@@ -103,6 +124,7 @@ def selection(
     return found if sol.success else Trouble(found, describe(sol.status))
 
 
+@_passes_to(_gradient_flow)
 def gradient_flow(
     *,
     depth: int,
@@ -145,6 +167,7 @@ def gradient_flow(
     return found if flow.success else Trouble(found, flow.message)
 
 
+@_passes_to(_train)
 def train(
     *,
     depth: int,
