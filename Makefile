@@ -126,10 +126,12 @@ bench: $(BENCH_VENV)/stamp  ## measure against other solvers and the memory's sp
 
 # --- what is shipped --------------------------------------------------------------------------------------------------
 
-# The wheel is built from the source distribution. Then each is installed alone, with NumPy, into an empty environment.
-dist: $(STAMPS)/group-dist  ## source distribution and wheel in dist/, each tried in an empty environment
+# The wheel is of the objects that were tested; nothing is compiled anew. That the sources name and bring all they need shows where
+# the source distribution is built, in isolation. Each is installed alone, with NumPy, into an empty environment.
+dist: $(STAMPS)/installed $(STAMPS)/group-dist  ## source distribution and wheel in dist/, each tried in an empty environment
 	rm -rf dist build/smoke
-	python -m build
+	python -m build --sdist
+	python -m build --wheel --no-isolation -C build-dir=build/wheel
 	twine check --strict dist/*
 	check-wheel-contents dist/*.whl
 	if python -c 'import auditwheel' 2>/dev/null; then auditwheel show dist/*.whl; fi
