@@ -12,7 +12,7 @@ namespace jepa_ode::bindings {
 
 namespace {
 
-py::tuple solve(const Array& lambda, const Array& sigma2, const Array& eps, double depth, int objective, const Array& t,
+py::tuple solve_features(const Array& lambda, const Array& sigma2, const Array& eps, double depth, int objective, const Array& t,
                 const std::string& method, double rtol, double atol, std::int64_t max_steps, unsigned threads) {
   const RungeKuttaOptions options{method_of(method), rtol, atol, max_steps};
   const bool row_per_feature = t.ndim() == 2;
@@ -64,7 +64,7 @@ py::dict tableau(const std::string& method) {
 }  // namespace
 
 void bind_feature_solver(py::module_& module) {
-  module.def("solve_runge_kutta", &solve, py::arg("lam").noconvert(), py::arg("sigma2").noconvert(),
+  module.def("solve_runge_kutta", &solve_features, py::arg("lam").noconvert(), py::arg("sigma2").noconvert(),
              py::arg("eps").noconvert(), py::arg("depth"), py::arg("objective"), py::arg("t").noconvert(),
              py::arg("method"), py::arg("rtol"), py::arg("atol"), py::arg("max_steps"), py::arg("threads"),
              "Responses [n, m], statuses [n] and evaluations [n] by adaptive steps (THEORY.md 2).");

@@ -22,7 +22,7 @@ LayerTarget target_of(const std::string& name) {
   throw std::invalid_argument("no target is called '" + name + "'");
 }
 
-std::tuple<Array, Array, std::optional<Array>, py::array_t<std::int8_t>, py::array_t<std::int64_t>> solve(
+std::tuple<Array, Array, std::optional<Array>, py::array_t<std::int8_t>, py::array_t<std::int64_t>> solve_layers(
     const Array& lambda, const Array& sigma2, const std::optional<Array>& sigma2_y, const Array& eps,
     const std::optional<Array>& predictor, double depth, const std::string& target, double decay, double tau,
     const Array& t, const std::string& method, double rtol, double atol, std::int64_t max_steps, unsigned threads) {
@@ -58,7 +58,7 @@ std::tuple<Array, Array, std::optional<Array>, py::array_t<std::int8_t>, py::arr
 }  // namespace
 
 void bind_layer_solver(py::module_& module) {
-  module.def("solve_layers", &solve, py::arg("lam").noconvert(), py::arg("sigma2").noconvert(),
+  module.def("solve_layers", &solve_layers, py::arg("lam").noconvert(), py::arg("sigma2").noconvert(),
              py::arg("sigma2_y").noconvert(), py::arg("eps").noconvert(), py::arg("predictor").noconvert(),
              py::arg("depth"), py::arg("target"), py::arg("decay"), py::arg("tau"), py::arg("t").noconvert(),
              py::arg("method"), py::arg("rtol"), py::arg("atol"), py::arg("max_steps"), py::arg("threads"),

@@ -242,51 +242,32 @@ std::vector<Observed> run_flows(const std::vector<std::shared_ptr<FlowRun>>& run
 }
 
 // Wbar [h_L, d] of the layers that a state begins with.
-Array encoder_product(const std::vector<Index>& widths, const Array& state) {
+Array product_of_layers(const std::vector<Index>& widths, const Array& state) {
   require(widths.size() >= 2 && state.ndim() == 1, "a network has an input and at least one layer");
-  Matrix product = Matrix::Identity(0, 0);
-  MatrixProduct multiply;
-  Index offset = 0;
-  for (std::size_t l = 1; l < widths.size(); ++l) {
-    require(offset + widths[l] * widths[l - 1] <= state.size(), "the state does not fit the network");
-    const ConstMatrixView layer(state.data() + offset, widths[l], widths[l - 1]);
-    offset += layer.size();
-    Matrix next(widths[l], widths[0]);
-    if (l == 1) {
-      next = layer;
-    } else {
-      multiply.assign(next, 1, layer, product);
-    }
-    product.swap(next);
-  }
+  Index size = 0;
+  for (std::size_t l = 1; l < widths.size(); ++l) size += widths[l] * widths[l - 1];
+  require(size <= state.size(), "the state does not fit the network");
+  const Matrix product = encoder_product(widths, state.data());
   return Array({product.rows(), product.cols()}, product.data());
 }
 
-// |Wbar p_i| for the columns p_i of `directions` [d, features]. Not by NumPy, whose linear algebra leaves threads
-// behind that wait for more of it, busily, for some 0.03 s: a training right after would have to share its CPUs with
-// them.
-Array encoder_response(const Array& encoder, const Array& directions) {
+// Not by NumPy, whose linear algebra leaves threads behind that wait for more of it, busily, for some 0.03 s: a
+// training right after would have to share its CPUs with them.
+Array response_along(const Array& encoder, const Array& directions) {
   require(encoder.ndim() == 2 && directions.ndim() == 2 && encoder.shape(1) == directions.shape(0),
           "directions [d, features] must fit the encoder [h, d]");
-  const ConstMatrixView product(encoder.data(), encoder.shape(0), encoder.shape(1));
-  const ConstMatrixView columns(directions.data(), directions.shape(0), directions.shape(1));
-  Matrix encoded(product.rows(), columns.cols());
-  MatrixProduct multiply;
-  multiply.assign(encoded, 1, product, columns);
-  Array response(columns.cols());
-  // One by one: the order in which Eigen sums several columns at once depends on where they lie in memory.
-  for (Index i = 0; i < columns.cols(); ++i) response.mutable_at(i) = encoded.col(i).norm();
+  Array response(directions.shape(1));
+  EncoderResponse().measure({encoder.data(), encoder.shape(0), encoder.shape(1)},
+                            {directions.data(), directions.shape(0), directions.shape(1)}, response.mutable_data());
   return response;
 }
 
-// The product of two square matrices by the same Eigen, compiled with the same flags, as the flow's: `repeats` times,
-// so that bench/ can hold right-hand sides against it without the cost of a call in either.
+// Repeated here, so that bench/ can hold right-hand sides against it without the cost of a call in either.
 Array product(const Array& a, const Array& b, Index repeats) {
   const Index d = a.shape(0);
   require(is_matrix(a, d, d) && is_matrix(b, d, d), "matrices must have shape [d, d]");
   Array result({d, d});
-  MatrixView out(result.mutable_data(), d, d);
-  for (Index k = 0; k < repeats; ++k) out.noalias() = ConstMatrixView(a.data(), d, d) * ConstMatrixView(b.data(), d, d);
+  eigen_product(a.data(), b.data(), d, repeats, result.mutable_data());
   return result;
 }
 
@@ -334,10 +315,10 @@ void bind_linear_network(py::module_& module) {
   module.def("run_flows", &run_flows, py::arg("runs"), py::arg("threads"), py::arg("progress") = py::none(),
              "Integrate, each flow on one of the threads; progress is told the part done.");
 
-  module.def("encoder_product", &encoder_product, py::arg("widths"), py::arg("state").noconvert(),
+  module.def("encoder_product", &product_of_layers, py::arg("widths"), py::arg("state").noconvert(),
              "Return W^L ... W^1, the product of the layers that a state begins with.");
 
-  module.def("encoder_response", &encoder_response, py::arg("encoder").noconvert(), py::arg("directions").noconvert(),
+  module.def("encoder_response", &response_along, py::arg("encoder").noconvert(), py::arg("directions").noconvert(),
              "Return |Wbar p| for each column p of the directions [d, features].");
 
   module.def("product", &product, py::arg("a").noconvert(), py::arg("b").noconvert(), py::arg("repeats") = 1,

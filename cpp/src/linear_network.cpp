@@ -170,10 +170,35 @@ double LinearNetworkFlow::loss(const double* state) {
 
 void LinearNetworkFlow::response(const double* state, const double* directions, Index features, double* response,
                                  Index stride) {
-  const ConstMatrixView encoder = encode(state);
-  if (encoded_features_.cols() != features) encoded_features_ = Matrix(encoder.rows(), features);
-  product_.assign(encoded_features_, 1, encoder, ConstMatrixView(directions, encoder.cols(), features));
-  for (Index i = 0; i < features; ++i) response[i * stride] = encoded_features_.col(i).norm();
+  response_.measure(encode(state), ConstMatrixView(directions, shape_.inputs(), features), response, stride);
+}
+
+Matrix encoder_product(const std::vector<Index>& widths, const double* state) {
+  Matrix product = ConstMatrixView(state, widths[1], widths[0]);
+  MatrixProduct multiply;
+  const double* layer = state + product.size();
+  for (std::size_t l = 2; l < widths.size(); ++l) {
+    const ConstMatrixView view(layer, widths[l], widths[l - 1]);
+    Matrix next(view.rows(), product.cols());
+    multiply.assign(next, 1, view, ConstMatrixView(product.data(), product.rows(), product.cols()));
+    product.swap(next);
+    layer += view.size();
+  }
+  return product;
+}
+
+void EncoderResponse::measure(const ConstMatrixView& encoder, const ConstMatrixView& directions, double* response,
+                              Index stride) {
+  if (encoded_.rows() != encoder.rows() || encoded_.cols() != directions.cols())
+    encoded_ = Matrix(encoder.rows(), directions.cols());
+  product_.assign(encoded_, 1, encoder, directions);
+  // One by one: the order in which Eigen sums several columns at once depends on where they lie in memory.
+  for (Index i = 0; i < encoded_.cols(); ++i) response[i * stride] = encoded_.col(i).norm();
+}
+
+void eigen_product(const double* a, const double* b, Index size, Index repeats, double* product) {
+  MatrixView out(product, size, size);
+  for (Index k = 0; k < repeats; ++k) out.noalias() = ConstMatrixView(a, size, size) * ConstMatrixView(b, size, size);
 }
 
 }  // namespace jepa_ode

@@ -61,6 +61,19 @@ struct Moments {
   const double* variances = nullptr;  // [d], the diagonal of Sxx in the principal axes of x
 };
 
+// Wbar = W^L ... W^1 of the layers that a state begins with, [widths[L], widths[0]].
+Matrix encoder_product(const std::vector<Index>& widths, const double* state);
+
+// |Wbar p_i| for the columns p_i of `directions`.
+class EncoderResponse {
+ public:
+  void measure(const ConstMatrixView& encoder, const ConstMatrixView& directions, double* response, Index stride = 1);
+
+ private:
+  MatrixProduct product_;
+  Matrix encoded_;  // Wbar p_i, sized at first use
+};
+
 // Evaluates the flow of one network. Everything that an evaluation writes to is allocated by the constructor.
 class LinearNetworkFlow {
  public:
@@ -112,8 +125,12 @@ class LinearNetworkFlow {
   Matrix predicted_;                     // V Wbar
   Matrix encoded_xx_;                    // Wbar Sxx
   Matrix error_;                         // E of THEORY.md 1
-  Matrix encoded_features_;              // Wbar p_i, sized at first use
   MatrixProduct product_;
+  EncoderResponse response_;
 };
+
+// The product of two square matrices by Eigen alone, compiled as ours are, `repeats` times: what bench/ holds
+// right-hand sides against.
+void eigen_product(const double* a, const double* b, Index size, Index repeats, double* product);
 
 }  // namespace jepa_ode
