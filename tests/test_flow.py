@@ -358,6 +358,24 @@ def test_long_plateaus_are_crossed_by_the_stabilised_method(name):
         assert np.abs(alone.response - exact).max() < 200 * rtol
 
 
+@pytest.mark.parametrize("depth", [2, 3])
+@pytest.mark.parametrize("name", ["jepa", "mae"])
+def test_requested_times_inside_long_steps_are_as_accurate_as_their_ends(name, depth):
+    """The polynomial between steps of rock4 must not blow up what a step leaves in the fast directions, as velocities would."""
+    cov = random_cov(16, 0)
+    net = jo.LinearNetwork.balanced(16, depth, 1e-2, rng=0)
+    t = np.linspace(500, 1500, 8) * (depth - 1)
+
+    def response(t, rtol, method="rock4"):
+        return jo.gradient_flow(net, cov, name, t=t, method=method, rtol=rtol, atol=1e-12).response
+
+    accurate = response(t, 1e-10, "dop853")
+    for rtol in (1e-4, 1e-6):
+        inside = np.abs(response(t, rtol) - accurate).max()
+        ends = max(np.abs(response([t[k]], rtol)[:, 0] - accurate[:, k]).max() for k in range(t.size))
+        assert inside < 10 * ends
+
+
 # --- conservation and symmetry (13, 16, 18, 19) -----------------------------------------------------
 
 

@@ -12,8 +12,9 @@ namespace jepa_ode::bindings {
 
 namespace {
 
-py::tuple solve_features(const Array& lambda, const Array& sigma2, const Array& eps, double depth, int objective, const Array& t,
-                const std::string& method, double rtol, double atol, std::int64_t max_steps, unsigned threads) {
+py::tuple solve_features(const Array& lambda, const Array& sigma2, const Array& eps, double depth, int objective,
+                         const Array& t, const std::string& method, double rtol, double atol, std::int64_t max_steps,
+                         unsigned threads) {
   const RungeKuttaOptions options{method_of(method), rtol, atol, max_steps};
   const bool row_per_feature = t.ndim() == 2;
   const py::ssize_t n_times = t.shape(t.ndim() - 1);

@@ -153,7 +153,10 @@ double longest_reach(double rtol) {
 }  // namespace
 
 Rock4FlowStep::Rock4FlowStep(FlowSystem& system)
-    : FlowStep(system), stages_(system.size(), 4), before_(system.size()), reach_(longest_reach(system.rtol())) {}
+    : FlowStep(system), stages_(system.size(), 4), before_(system.size()), reach_(longest_reach(system.rtol())) {
+  starts_.fill(Vector(system.size()));
+  ages_.fill(infinity);
+}
 
 // The fastest rate, by power iteration on differences of velocities, with the direction found before to start from: one
 // evaluation or two follow the slow change of the Jacobian.
@@ -232,28 +235,52 @@ double Rock4FlowStep::attempt(const Vector& state, const Vector& velocity, doubl
 }
 
 void Rock4FlowStep::taken(const Vector& state, const Vector& velocity, double h) {
-  last_state_ = state;
+  std::rotate(starts_.begin(), starts_.end() - 1, starts_.end());
+  starts_[0] = state;
+  for (double& age : ages_) age += h;
+  std::rotate(ages_.begin(), ages_.end() - 1, ages_.end());
+  ages_[0] = h;
   last_velocity_ = velocity;
-  last_h_ = h;
 }
 
-// The quintic Hermite polynomial of this step and the last one, which costs nothing: the cubic one of this step, whose
+// By a polynomial that costs nothing, of one kind or another.
+//
+// Short steps: the quintic Hermite polynomial of this step and the last one, that is the cubic one of this step, whose
 // error behaves like the estimate's h^4 and may exceed the step's own by far, and theta^2 (1 - theta)^2 (A + B theta).
+//
+// Long steps: the polynomial through this step's ends and the starts of the last three, of the step's own order.
+// Velocities are no use there: what little a step leaves behind in the fast directions, h times the rate makes so many
+// times as large, and responses at requested times would err some five times as much as at the ends of steps.
 void Rock4FlowStep::between(const Vector& state, const Vector& velocity, double h, double theta, const Vector& next,
                             const Vector& next_velocity, Vector& out) {
+  if (h * radius_ > rock4_methods[1].reach && ages_.back() < infinity) {
+    constexpr std::size_t nodes = memory + 2;
+    double x[nodes] = {1, 0};
+    std::transform(ages_.begin(), ages_.end(), x + 2, [h](double age) { return -age / h; });
+    double weight[nodes];
+    for (std::size_t i = 0; i < nodes; ++i) {
+      weight[i] = 1;
+      for (std::size_t j = 0; j < nodes; ++j)
+        if (j != i) weight[i] *= (theta - x[j]) / (x[i] - x[j]);
+    }
+    out = weight[0] * next + weight[1] * state;
+    for (std::size_t i = 0; i < memory; ++i) out += weight[i + 2] * starts_[i];
+    return;
+  }
+
   const auto bump = [](double x) { return x * x * (1 - x) * (1 - x); };
   const auto cubic = [&](double x) {
     return state + (x * x * (3 - 2 * x)) * (next - state) +
            (h * x * (1 - x)) * ((1 - x) * velocity - x * next_velocity);
   };
   out = cubic(theta);
-  if (last_h_ == 0) return;
+  if (ages_[0] == infinity) return;
   // A - B r and B from value and slope at -r, where the last step began.
-  const double r = last_h_ / h, there = bump(-r), slope = -2 * r * (1 + r) * (1 + 2 * r);
+  const double r = ages_[0] / h, there = bump(-r), slope = -2 * r * (1 + r) * (1 + 2 * r);
   const double of_value = bump(theta) * (1 / there - (theta + r) * slope / (there * there));
   const double of_slope = bump(theta) * (theta + r) / there;
   out +=
-      of_value * (last_state_ - cubic(-r)) +
+      of_value * (starts_[0] - cubic(-r)) +
       of_slope * (h * last_velocity_ - ((6 * r * (1 + r)) * (state - next) + (h * (1 + 4 * r + 3 * r * r)) * velocity +
                                         (h * (3 * r * r + 2 * r)) * next_velocity));
 }

@@ -123,13 +123,16 @@ class Rock4FlowStep final : public FlowStep {
   bool stiff() const override { return stiff_; }
 
  private:
+  static constexpr std::size_t memory = 3;  // steps
+
   void estimate_radius(const Vector& state, const Vector& velocity);
 
   Eigen::MatrixXd stages_;  // the derivatives in the last four stages
   Vector before_;
   double reach_;                       // of the longest method that the tolerance allows
-  Vector last_state_, last_velocity_;  // where the last step began
-  double last_h_ = 0.0;                // 0: there was none
+  std::array<Vector, memory> starts_;  // where the last steps began, the very last one first
+  std::array<double, memory> ages_;    // how long before this step that was; infinite: there was none
+  Vector last_velocity_;               // where the very last step began
   Vector direction_;                   // of the fastest rate, empty before it was sought
   double radius_ = 0.0;                // the fastest rate, and then some
   int age_ = 0;                        // attempts since it was estimated
