@@ -257,8 +257,11 @@ Array response_along(const Array& encoder, const Array& directions) {
   require(encoder.ndim() == 2 && directions.ndim() == 2 && encoder.shape(1) == directions.shape(0),
           "directions [d, features] must fit the encoder [h, d]");
   Array response(directions.shape(1));
-  EncoderResponse().measure({encoder.data(), encoder.shape(0), encoder.shape(1)},
-                            {directions.data(), directions.shape(0), directions.shape(1)}, response.mutable_data());
+  MatrixProduct product;
+  Matrix encoded;
+  encoder_response({encoder.data(), encoder.shape(0), encoder.shape(1)},
+                   {directions.data(), directions.shape(0), directions.shape(1)}, product, encoded,
+                   response.mutable_data());
   return response;
 }
 

@@ -170,7 +170,8 @@ double LinearNetworkFlow::loss(const double* state) {
 
 void LinearNetworkFlow::response(const double* state, const double* directions, Index features, double* response,
                                  Index stride) {
-  response_.measure(encode(state), ConstMatrixView(directions, shape_.inputs(), features), response, stride);
+  encoder_response(encode(state), ConstMatrixView(directions, shape_.inputs(), features), product_, encoded_features_,
+                   response, stride);
 }
 
 Matrix encoder_product(const std::vector<Index>& widths, const double* state) {
@@ -187,13 +188,13 @@ Matrix encoder_product(const std::vector<Index>& widths, const double* state) {
   return product;
 }
 
-void EncoderResponse::measure(const ConstMatrixView& encoder, const ConstMatrixView& directions, double* response,
-                              Index stride) {
-  if (encoded_.rows() != encoder.rows() || encoded_.cols() != directions.cols())
-    encoded_ = Matrix(encoder.rows(), directions.cols());
-  product_.assign(encoded_, 1, encoder, directions);
+void encoder_response(const ConstMatrixView& encoder, const ConstMatrixView& directions, MatrixProduct& product,
+                      Matrix& encoded, double* response, Index stride) {
+  if (encoded.rows() != encoder.rows() || encoded.cols() != directions.cols())
+    encoded = Matrix(encoder.rows(), directions.cols());
+  product.assign(encoded, 1, encoder, directions);
   // One by one: the order in which Eigen sums several columns at once depends on where they lie in memory.
-  for (Index i = 0; i < encoded_.cols(); ++i) response[i * stride] = encoded_.col(i).norm();
+  for (Index i = 0; i < encoded.cols(); ++i) response[i * stride] = encoded.col(i).norm();
 }
 
 void eigen_product(const double* a, const double* b, Index size, Index repeats, double* product) {

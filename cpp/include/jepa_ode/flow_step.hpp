@@ -131,7 +131,7 @@ class Rock4FlowStep final : public FlowStep {
   Vector before_;
   double reach_;                       // of the longest method that the tolerance allows
   std::array<Vector, memory> starts_;  // where the last steps began, the very last one first
-  std::array<double, memory> ages_;    // how long before this step that was; infinite: there was none
+  std::array<double, memory> since_;   // how long before this step that was; infinite: there was none
   Vector last_velocity_;               // where the very last step began
   Vector direction_;                   // of the fastest rate, empty before it was sought
   double radius_ = 0.0;                // the fastest rate, and then some

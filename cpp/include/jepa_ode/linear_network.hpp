@@ -64,15 +64,9 @@ struct Moments {
 // Wbar = W^L ... W^1 of the layers that a state begins with, [widths[L], widths[0]].
 Matrix encoder_product(const std::vector<Index>& widths, const double* state);
 
-// |Wbar p_i| for the columns p_i of `directions`.
-class EncoderResponse {
- public:
-  void measure(const ConstMatrixView& encoder, const ConstMatrixView& directions, double* response, Index stride = 1);
-
- private:
-  MatrixProduct product_;
-  Matrix encoded_;  // Wbar p_i, sized at first use
-};
+// response[i * stride] = |Wbar p_i| for the columns p_i of `directions`; `encoded` is storage for the Wbar p_i.
+void encoder_response(const ConstMatrixView& encoder, const ConstMatrixView& directions, MatrixProduct& product,
+                      Matrix& encoded, double* response, Index stride = 1);
 
 // Evaluates the flow of one network. Everything that an evaluation writes to is allocated by the constructor.
 class LinearNetworkFlow {
@@ -125,8 +119,8 @@ class LinearNetworkFlow {
   Matrix predicted_;                     // V Wbar
   Matrix encoded_xx_;                    // Wbar Sxx
   Matrix error_;                         // E of THEORY.md 1
+  Matrix encoded_features_;              // Wbar p_i, sized at first use
   MatrixProduct product_;
-  EncoderResponse response_;
 };
 
 // The product of two square matrices by Eigen alone, compiled as ours are, `repeats` times: what bench/ holds
