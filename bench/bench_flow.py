@@ -1,11 +1,12 @@
 """What does the gradient flow of a whole network cost, on short horizons and on ten times as long ones, beside ODE libraries?
 
-Workload W2 (flow_workload.py), everybody at rtol = 1e-6, atol = 1e-9 on one CPU with one thread. The error is the largest of
-the responses, against a flow at rtol = 1e-11 that the most accurate peer confirms before anything is timed. "matched" is this
+Workload W2 (flow_workload.py), everybody at rtol = 1e-6, atol = 1e-9, on one CPU with one thread, or as many as `--threads`
+says. The error is the largest of the responses, against a flow at rtol = 1e-11 that the most accurate peer confirms before anything is timed. "matched" is this
 package with the loosest rtol whose error is at most that of the fastest peer. On long horizons the learned features relax
 fast, which limits the steps of explicit methods: there `method="auto"` turns to its stabilised one. A peer whose right-hand
 sides on the short horizon foretell more than `--limit` seconds on the long one is not run; its row is that lower bound.
-Seconds are of CPU time: on one CPU what a run takes alone. Compilation (diffrax) is excluded and told beside the table.
+Seconds are of CPU time, on one CPU what a run takes alone; with more threads they are of the wall clock. Compilation
+(diffrax) is excluded and told beside the table.
 """
 
 from __future__ import annotations
@@ -71,11 +72,19 @@ def largest_error(response: Any, reference: Array) -> float:
     return largest if np.isfinite(largest) else float("inf")
 
 
-def trial(run: Callable[[], Answer], reference: Array) -> Trial:
+Clock = Callable[[], float]
+
+
+def clock_of(threads: int) -> Clock:
+    """Return what tells seconds of this process, whatever else runs on its CPU; threads share a time that passes for all."""
+    return time.process_time if threads == 1 else time.perf_counter
+
+
+def trial(run: Callable[[], Answer], reference: Array, clock: Clock) -> Trial:
     """Return what a run took and how far it is from the reference."""
-    begin = time.process_time()
+    begin = clock()
     answer = run()
-    return Trial(time.process_time() - begin, answer.evaluations, largest_error(answer.response, reference))
+    return Trial(clock() - begin, answer.evaluations, largest_error(answer.response, reference))
 
 
 def ours(
@@ -126,14 +135,17 @@ def compare(
     case: Case, options: argparse.Namespace, known: dict[tuple[Case, str], Trial]
 ) -> tuple[list[Record], list[str]]:
     """Return a record for each solver, and remarks; `known` keeps trials from case to case."""
+    clock = clock_of(options.threads)
     net = network(case)
     reference = references(net, case)
     found, missing = peers.gather(net, {package: flow_peers.PACKAGES[package] for package in options.peers})
     remarks = [f"{package}: missing: {reason}" for package, reason in missing.items()]
 
+    setting = {"case": str(case), "threads": options.threads}
+
     def tried(peer: flow_peers.Peer, at: Case) -> Trial:
         if (at, peer.name) not in known:
-            known[at, peer.name] = trial(lambda: peer.run(at.t), reference[at])
+            known[at, peer.name] = trial(lambda: peer.run(at.t), reference[at], clock)
         return known[at, peer.name]
 
     on_short = {peer.name: tried(peer, case.short) for peer in found}
@@ -155,18 +167,16 @@ def compare(
     runs: dict[str, Callable[[], Answer]] = {AUTO: lambda: ours(net, case.t)}
     if rtol == rtol:
         runs[MATCHED] = lambda: ours(net, case.t, rtol=rtol)
-    trials |= {name: trial(run, reference[case]) for name, run in runs.items()}
+    trials |= {name: trial(run, reference[case], clock) for name, run in runs.items()}
     runs |= {peer.name: lambda peer=peer: peer.run(case.t) for peer in able}
     warm = {name: trials[name].seconds for name in runs}
-    times = measure.in_turns(
-        runs, options.rounds, options.budget, fewest=options.fewest, warm=warm, clock=time.process_time
-    )
+    times = measure.in_turns(runs, options.rounds, options.budget, fewest=options.fewest, warm=warm, clock=clock)
     median = measure.medians(times)
     best = min([*(median[peer.name] for peer in able), *([options.limit] if len(able) < len(found) else [])])
     bound = "> " if best == options.limit else ""
     records = [
         {
-            "case": str(case),
+            **setting,
             "solver": name,
             "rtol": rtol if name == MATCHED else RTOL,
             "right-hand sides": trials[name].evaluations,
@@ -182,7 +192,7 @@ def compare(
     ]
     for peer in found:
         if peer not in able:
-            records.append({"case": str(case), "solver": peer.name, "rtol": RTOL, "seconds": f"> {options.limit:g}"})
+            records.append({**setting, "solver": peer.name, "rtol": RTOL, "seconds": f"> {options.limit:g}"})
             remarks.append(
                 f"{peer.name}, {case}: not run, its short horizon foretells more than {foretold[peer.name]:.0f} s"
             )
@@ -208,6 +218,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--peers", nargs="+", choices=list(flow_peers.PACKAGES), default=list(flow_peers.PACKAGES))
     parser.add_argument("--budget", type=float, default=4.0, help="seconds for the rounds of one solver (default: 4)")
     parser.add_argument("--fewest", type=int, default=3, help="rounds at least, whatever the budget (default: 3)")
+    parser.add_argument("--threads", type=int, default=1, help="and CPUs, for everybody (default: 1)")
     parser.add_argument("--limit", type=float, default=300.0, help="seconds that one run of a peer may take")
     return parser.parse_args(arguments)
 
@@ -215,7 +226,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Run the benchmark."""
     options = parse()
-    measure.pin_to_one_cpu()
+    measure.pin_to_cpus(options.threads)
     warnings.filterwarnings("ignore", module="diffrax|equinox|torchdiffeq")
     records: list[Record] = []
     remarks: list[str] = []

@@ -1,7 +1,8 @@
 """The ODE libraries that a Python user could integrate a network with, each as its own documentation would have it.
 
-All evaluate the same products (`velocity`, THEORY.md 1), written so that nothing but products takes time, in double precision
-on one thread, at the same tolerances, and return responses [n, m] and how many right-hand sides they took.
+All evaluate the same products (`velocity`, THEORY.md 1), written so that nothing but products takes time, in double precision,
+at the same tolerances and on as many threads (measure.pin_to_cpus), and return responses [n, m] and how many right-hand sides
+they took.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def scipy_peers(net: Network) -> Iterator[Peer]:
 
 
 def diffrax_peers(net: Network) -> Iterator[Peer]:
-    """diffrax, compiled by XLA for one CPU; responses are taken on the way, so that no weights are kept."""
+    """diffrax, compiled by XLA; responses are taken on the way, so that no weights are kept."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     import diffrax
     import jax
@@ -132,7 +133,7 @@ def torchdiffeq_peers(net: Network) -> Iterator[Peer]:
     import torch
     from torchdiffeq import odeint
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     start = tuple(torch.tensor(block) for block in blocks(net))
     xx, yx, directions = (torch.tensor(matrix) for matrix in (net.cov.Sxx, net.cov.Syx, net.directions))
 

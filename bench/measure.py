@@ -44,20 +44,29 @@ def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     return result
 
 
-# What libraries read when they are loaded: a thread pool on one CPU would only get in its own way.
-ONE_THREAD = {
-    **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"),
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-}
+def thread_settings(threads: int) -> dict[str, str]:
+    """Return what libraries read when they are loaded: more threads than CPUs would only get in each other's way."""
+    pools = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+    one = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"} if threads == 1 else {}
+    return {**dict.fromkeys(pools, str(threads)), **one, "JEPA_ODE_BENCH_THREADS": str(threads)}
 
 
 def pin_to_one_cpu() -> None:
-    """Let this process run on one CPU with one thread. It starts anew for that: NumPy's BLAS has threads already."""
-    if ONE_THREAD.items() <= os.environ.items():
+    """Let this process run on one CPU with one thread."""
+    pin_to_cpus(1)
+
+
+def pin_to_cpus(count: int) -> None:
+    """Let this process run on so many CPUs, with as many threads. It starts anew for that: NumPy's BLAS has threads already."""
+    settings = thread_settings(count)
+    if settings.items() <= os.environ.items():
         return
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    os.execve(sys.executable, sys.orig_argv, {**os.environ, **ONE_THREAD})
+        available = sorted(os.sched_getaffinity(0))
+        if count > len(available):
+            raise SystemExit(f"{count} threads were asked for, but this process may use {len(available)} CPUs")
+        os.sched_setaffinity(0, set(available[-count:]))
+    os.execve(sys.executable, sys.orig_argv, {**os.environ, **settings})
 
 
 def parser(description: str | None, features: int = 10_000) -> argparse.ArgumentParser:

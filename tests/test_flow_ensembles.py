@@ -36,6 +36,20 @@ def test_each_flow_is_what_it_is_alone(networks, threads, method):
         assert flow == jo.gradient_flow(net, cov, "jepa", **settings)
 
 
+# Networks large enough for threads to share, and one that is not.
+@pytest.mark.parametrize("method", ["dop853", "rock4"])
+@pytest.mark.parametrize("objective", ["jepa", "mae"])
+def test_threads_share_a_network_and_change_no_bit(objective, method):
+    cov = random_cov(150, 1)
+    nets = [jo.LinearNetwork.random(150, 2, 0.02, seed, widths=[width, 150]) for seed, width in enumerate([140, 20])]
+    settings = {"t": [0, 0.3, 1.0], "method": method, "rtol": 1e-3, "observe": "effective_rank", "keep_weights": True}
+    alone = [jo.gradient_flow(net, cov, objective, **settings, threads=1) for net in nets]
+    for threads in (None, 2, 3, 7):
+        assert jo.gradient_flow(nets[0], cov, objective, **settings, threads=threads) == alone[0]
+        assert jo.gradient_flows(nets, cov, objective, **settings, threads=threads) == alone
+    assert alone[0].success
+
+
 def test_one_of_everything_for_each(networks):
     covs = [random_cov(4, seed) for seed in range(5)]
     objectives = [jo.JEPA(), "jepa", jo.JEPA(ema=1.0), jo.JEPA(weight_decay=0.1), jo.JEPA(stop_gradient=False)]

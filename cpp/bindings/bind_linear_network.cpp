@@ -115,11 +115,8 @@ class NetworkFlow {
     return workspace().loss(state.data());
   }
 
-  // A flow of its own, with a workspace of its own: for one thread.
-  LinearNetworkFlow flow() const {
-    return {shape_, terms_,
-            Moments{data_of(xx_), data_of(yx_), data_of(yy_), data_of(coupling_), data_of(rho_), data_of(variances_)}};
-  }
+  // A flow with a workspace of its own.
+  LinearNetworkFlow flow(unsigned threads) const { return {shape_, terms_, moments(), threads}; }
   const NetworkShape& shape() const { return shape_; }
   bool has_loss() const { return yy_.has_value(); }
 
@@ -130,8 +127,12 @@ class NetworkFlow {
 
  private:
   LinearNetworkFlow& workspace() {
-    if (!workspace_) workspace_.emplace(flow());
+    if (!workspace_) workspace_.emplace(shape_, terms_, moments());
     return *workspace_;
+  }
+
+  Moments moments() const {
+    return {data_of(xx_), data_of(yx_), data_of(yy_), data_of(coupling_), data_of(rho_), data_of(variances_)};
   }
 
   static const double* data_of(const std::optional<Array>& array) { return array ? array->data() : nullptr; }
@@ -198,8 +199,8 @@ class FlowRun {
   }
 
   // Without the GIL, once.
-  void run(Interrupt& interrupt, const FlowProgress& progress) {
-    LinearNetworkFlow flow = network_->flow();
+  void run(unsigned threads, Interrupt& interrupt, const FlowProgress& progress) {
+    LinearNetworkFlow flow = network_->flow(threads);
     observed_.result = gradient_flow(flow, state_.data(), settings_, observation_, interrupt, progress);
   }
 
@@ -216,11 +217,13 @@ class FlowRun {
   Observed observed_;
 };
 
-// A thread takes one network after the other; which one does not matter to any result.
+// A thread takes one network after the other; which one does not matter to any result. Where there are fewer networks
+// than threads each has some.
 std::vector<Observed> run_flows(const std::vector<std::shared_ptr<FlowRun>>& runs, unsigned threads,
                                 const py::object& progress) {
   std::optional<PythonProgress> shown;
   if (!progress.is_none()) shown.emplace(progress, runs.size());
+  const unsigned threads_each = threads / static_cast<unsigned>(std::clamp<std::size_t>(runs.size(), 1, threads));
   run_without_gil([&](Interrupt& interrupt) {
     parallel_for(runs.size(), 1, threads, interrupt, [&](std::size_t begin, std::size_t end) {
       for (std::size_t k = begin; k < end; ++k) {
@@ -231,7 +234,7 @@ std::vector<Observed> run_flows(const std::vector<std::shared_ptr<FlowRun>>& run
             return false;
           };
         }
-        runs[k]->run(interrupt, told);
+        runs[k]->run(threads_each, interrupt, told);
         if (shown) (*shown)(k, 1.0);
       }
     });
@@ -316,7 +319,7 @@ void bind_linear_network(py::module_& module) {
            py::arg("rest"), py::arg("plateau"));
 
   module.def("run_flows", &run_flows, py::arg("runs"), py::arg("threads"), py::arg("progress") = py::none(),
-             "Integrate, each flow on one of the threads; progress is told the part done.");
+             "Integrate, flows side by side on the threads; progress is told the part done.");
 
   module.def("encoder_product", &product_of_layers, py::arg("widths"), py::arg("state").noconvert(),
              "Return W^L ... W^1, the product of the layers that a state begins with.");

@@ -66,19 +66,21 @@ double FlowSystem::norm(const Vector& vector, const Vector& before, const Vector
 template <class Pair>
 void ExplicitFlowStep<Pair>::combine(const double* base, double h, const double* weights, std::size_t count,
                                      Vector& out) const {
-  for (Index begin = 0; begin < out.size(); begin += chunk) {
-    const Index length = std::min(chunk, out.size() - begin);
-    auto sum = out.segment(begin, length);
-    sum.setZero();
-    for (std::size_t j = 0; j < count; ++j) {
-      if (weights[j] != 0) sum += weights[j] * stages_.col(static_cast<Index>(j)).segment(begin, length);
+  system_.share(out.size(), [&](Index first, Index size) {
+    for (Index begin = first; begin < first + size; begin += chunk) {
+      const Index length = std::min(chunk, first + size - begin);
+      auto sum = out.segment(begin, length);
+      sum.setZero();
+      for (std::size_t j = 0; j < count; ++j) {
+        if (weights[j] != 0) sum += weights[j] * stages_.col(static_cast<Index>(j)).segment(begin, length);
+      }
+      if (base) {
+        sum = Eigen::Map<const Vector>(base + begin, length) + h * sum;
+      } else {
+        sum *= h;
+      }
     }
-    if (base) {
-      sum = Eigen::Map<const Vector>(base + begin, length) + h * sum;
-    } else {
-      sum *= h;
-    }
-  }
+  });
 }
 
 // The derivatives in the stages from `first` to before `last`; leaves the last one's argument in scratch_.
@@ -199,13 +201,13 @@ double Rock4FlowStep::attempt(const Vector& state, const Vector& velocity, doubl
   stiff_ = wanted > 0.3 * rock4_methods[0].reach;  // below, a pair goes as far with fewer evaluations
 
   const double* coefficient = rock4_recurrences + method.recurrence;
-  before_ = state;
-  next = state + (coefficient[0] * h) * velocity;
+  system_.assign(before_, state);
+  system_.assign(next, state + (coefficient[0] * h) * velocity);
   for (int j = 5; j < method.stages; ++j) {
     coefficient += 2;
     const double mu = coefficient[0] * h, nu = coefficient[1];
     system_.evaluate(next, next_velocity);
-    before_ = mu * next_velocity + nu * next + (1 - nu) * before_;
+    system_.assign(before_, mu * next_velocity + nu * next + (1 - nu) * before_);
     before_.swap(next);
   }
 
@@ -213,17 +215,18 @@ double Rock4FlowStep::attempt(const Vector& state, const Vector& velocity, doubl
   const double (&a)[6] = method.a;
   const double (&b)[4] = method.b;
   system_.evaluate(next, k(0));
-  scratch_ = next + (h * a[0]) * k(0);
+  system_.assign(scratch_, next + (h * a[0]) * k(0));
   system_.evaluate(scratch_, k(1));
-  scratch_ = next + (h * a[1]) * k(0) + (h * a[2]) * k(1);
+  system_.assign(scratch_, next + (h * a[1]) * k(0) + (h * a[2]) * k(1));
   system_.evaluate(scratch_, k(2));
-  scratch_ = next + (h * a[3]) * k(0) + (h * a[4]) * k(1) + (h * a[5]) * k(2);
+  system_.assign(scratch_, next + (h * a[3]) * k(0) + (h * a[4]) * k(1) + (h * a[5]) * k(2));
   system_.evaluate(scratch_, k(3));
-  next += (h * b[0]) * k(0) + (h * b[1]) * k(1) + (h * b[2]) * k(2) + (h * b[3]) * k(3);
+  system_.assign(next, next + ((h * b[0]) * k(0) + (h * b[1]) * k(1) + (h * b[2]) * k(2) + (h * b[3]) * k(3)));
   system_.evaluate(next, next_velocity);
 
   const double (&e)[5] = method.error;
-  scratch_ = (h * e[0]) * k(0) + (h * e[1]) * k(1) + (h * e[2]) * k(2) + (h * e[3]) * k(3) + (h * e[4]) * next_velocity;
+  system_.assign(scratch_, (h * e[0]) * k(0) + (h * e[1]) * k(1) + (h * e[2]) * k(2) + (h * e[3]) * k(3) +
+                               (h * e[4]) * next_velocity);
   const double estimate = next.allFinite() ? system_.norm(scratch_, state, next) : infinity;
   // The estimate is that of a method of order 3, h^4; the error itself behaves like h^5, like a power 5/4 of it. Among
   // learned features, whose directions forget errors, the factor is such that flows at rtol = 1e-6 err as much as those

@@ -1,5 +1,6 @@
 #include "jepa_ode/linear_network.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <utility>
@@ -16,14 +17,30 @@ double inner_product(const A& a, const B& b) {
   return a.cwiseProduct(b).sum();
 }
 
+// How many threads the largest product of a right-hand side is work for.
+unsigned helpful_threads(const NetworkShape& shape, unsigned threads) {
+  Index most = 1;
+  const auto consider = [&](Index rows, Index inner) {
+    most = std::max(most, rows / MatrixProduct::least_rows(inner, shape.inputs()));
+  };
+  for (Index l = 1; l < shape.depth(); ++l) consider(shape.rows(l), shape.columns(l));
+  consider(shape.outputs, shape.encoding());
+  return static_cast<unsigned>(std::min<Index>(most, threads));
+}
+
 auto diagonal(const double* entries, Index size) {
   return Eigen::Map<const Eigen::VectorXd>(entries, size).asDiagonal();
 }
 
 }  // namespace
 
-LinearNetworkFlow::LinearNetworkFlow(NetworkShape shape, const FlowTerms& terms, const Moments& moments)
-    : shape_(std::move(shape)), terms_(terms), moments_(moments) {
+LinearNetworkFlow::LinearNetworkFlow(NetworkShape shape, const FlowTerms& terms, const Moments& moments,
+                                     unsigned threads)
+    : shape_(std::move(shape)),
+      terms_(terms),
+      moments_(moments),
+      team_(helpful_threads(shape_, threads)),
+      product_(team_) {
   const Index depth = shape_.depth();
   const Index inputs = shape_.inputs();
   Index offset = 0;

@@ -182,6 +182,7 @@ def gradient_flow(
     steady_tol: float = 1e-6,
     plateau_tol: float | None = None,
     keep_weights: bool = False,
+    threads: int | None = None,
     progress: bool | Callable[[float], object] = False,
 ) -> Flow:
     """Integrate the gradient flow of a deep linear network (THEORY.md 1), for any covariances and any start.
@@ -244,6 +245,9 @@ def gradient_flow(
         ``|d loss / d log t|`` is below this part of the largest loss so far. Needs ``Syy``.
     keep_weights : bool, default False
         Keep the weights at every output time, for :meth:`Flow.network`.
+    threads : int, optional
+        How many may share the products of matrices, by default as many as there are CPUs that the process may use. Small
+        networks (widths below some 100) use one. The flow does not depend on it, to the bit.
     progress : bool or callable, default False
         True shows a bar (needs tqdm); a callable is told the fraction of the last time that has been reached, at most
         ten times a second and at the end.
@@ -287,7 +291,7 @@ def gradient_flow(
         [cov],
         [objective],
         t=t,
-        threads=1,
+        threads=threads,
         method=method,
         rtol=rtol,
         atol=atol,
@@ -343,7 +347,8 @@ def gradient_flows(
     t, method, rtol, atol, max_steps, coordinates, observe, levels, stop_when, steady_tol, plateau_tol, keep_weights
         As in `gradient_flow`, for all networks.
     threads : int, optional
-        Networks integrated at a time; None: as many as there are CPUs that the process may use.
+        None: as many as there are CPUs that the process may use. Each integrates one network at a time; threads that find
+        none, because there are fewer, help others as in `gradient_flow`.
     progress : bool or callable, default False
         As in `gradient_flow`; the part done of all flows.
 

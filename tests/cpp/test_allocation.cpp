@@ -99,11 +99,11 @@ std::vector<Case> cases() {
 
 // Three layers of different widths on moments of the size of an identity, which stand for all coordinates.
 struct Problem {
-  Problem(Index d, const Case& c)
+  Problem(Index d, const Case& c, unsigned threads = 1)
       : shape{{d, d + 3, d, d - 1}, c.terms.objective == Objective::mae ? d : d - 1},
         moment(Matrix::Identity(d, d) + Matrix::Constant(d, d, 0.1 / static_cast<double>(d))),
         rho(Eigen::VectorXd::Constant(d, 0.8)),
-        flow(shape, c.terms, moments(c.coordinates)),
+        flow(shape, c.terms, moments(c.coordinates), threads),
         state(static_cast<std::size_t>(flow.state_size())) {
     std::mt19937 generator(1);
     std::normal_distribution<double> normal(0, 0.5 / std::sqrt(static_cast<double>(d)));
@@ -134,7 +134,7 @@ TEST(the_counter_counts) {
 TEST(an_evaluation_does_not_allocate) {
   for (const Case& c : cases()) {
     for (const Index d : {8, 32, 128, 300}) {
-      Problem problem(d, c);
+      Problem problem(d, c, d == 128 ? 3 : 1);
       std::vector<double> velocity(problem.state.size()), response(static_cast<std::size_t>(d));
       double loss = 0;
       const auto evaluate = [&] {
@@ -214,6 +214,7 @@ struct Calls {
             {"Runge-Kutta", [this](unsigned threads) { return runge_kutta(threads); }},
             {"layer systems", [this](unsigned threads) { return layers(threads); }},
             {"flows", [this](unsigned threads) { return flows(threads); }},
+            {"a flow that threads share", [](unsigned threads) { return shared_flow(threads); }},
             {"training", [this](unsigned threads) { return training(threads); }},
             {"moments of samples", [this](unsigned threads) { return moments(threads); }}};
   }
@@ -295,6 +296,20 @@ struct Calls {
       gradient_flow(problem.flow, problem.state.data(), {FlowMethod::automatic, 1e-4, 1e-7, 1000}, observation,
                     interrupt);
     });
+    return y;
+  }
+
+  // One step of a network that is large enough.
+  static Values shared_flow(unsigned threads) {
+    Interrupt interrupt;
+    Problem problem(130, cases()[0], threads);
+    const double end = 1e9;
+    Values y(problem.state.size());
+    FlowObservation observation;
+    observation.times = &end;
+    observation.count = 1;
+    observation.final_weights = y.data();
+    gradient_flow(problem.flow, problem.state.data(), {FlowMethod::tsit5, 1e-4, 1e-7, 1}, observation, interrupt);
     return y;
   }
 

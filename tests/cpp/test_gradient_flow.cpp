@@ -156,8 +156,8 @@ TEST(aligned_features_reach_responses_at_the_exact_times) {
 // Runs a random problem and keeps the weights at the given times.
 FlowResult run(const Problem& problem, const FlowTerms& terms, const std::vector<double>& start,
                const FlowSettings& settings, const std::vector<double>& times, std::vector<double>& weights,
-               Interrupt::Poll poll = {}, const FlowProgress& progress = {}) {
-  LinearNetworkFlow flow(problem.shape, terms, problem.moments());
+               Interrupt::Poll poll = {}, const FlowProgress& progress = {}, unsigned threads = 1) {
+  LinearNetworkFlow flow(problem.shape, terms, problem.moments(), threads);
   weights.assign(times.size() * static_cast<std::size_t>(flow.weights_size()), 0.0);
   FlowObservation observation;
   observation.times = times.data();
@@ -200,6 +200,36 @@ TEST(more_times_do_not_move_the_others) {
     for (std::size_t i = 0; i < 27; ++i) {
       CHECK(few[i] == many[2 * 27 + i] && few[i] == many[3 * 27 + i]);
       CHECK(few[27 + i] == many[5 * 27 + i]);
+    }
+  }
+}
+
+// A network that is large enough to be shared, and one that is not; every kind of term.
+TEST(threads_change_no_bit) {
+  FlowTerms mae, average, open;
+  mae.objective = Objective::mae;
+  average.ema_time = 2;
+  average.weight_decay = 0.01;
+  average.predictor_rate = 3;
+  open.stop_gradient = false;
+  for (const Index d : {30, 131}) {
+    const Problem problem = random_problem({{d, d + 1, d}, d}, 8);
+    const Index layers = 2 * d * (d + 1);
+    for (const FlowTerms& terms : {FlowTerms{}, mae, average, open}) {
+      std::vector<double> start = random_state(layers + d * d + (terms.has_target_network() ? layers : 0), 9);
+      for (double& weight : start) weight /= std::sqrt(static_cast<double>(d));
+      for (const FlowMethod method : {FlowMethod::dop853, FlowMethod::rock4}) {
+        std::vector<double> alone, shared;
+        const auto weights = [&](unsigned threads, std::vector<double>& to) {
+          run(problem, terms, start, {method, 1e-3, 1e-6, 1000}, {0.1, 0.2}, to, {}, {}, threads);
+        };
+        weights(1, alone);
+        CHECK(std::isfinite(alone.back()));
+        for (const unsigned threads : {2, 3, 7}) {
+          weights(threads, shared);
+          CHECK(shared == alone);
+        }
+      }
     }
   }
 }

@@ -53,6 +53,28 @@ TEST(products_are_those_of_eigen) {
   check_products(product, 20, 21, 22);
 }
 
+// At sizes above and below those that are shared, with rows that no kernel takes together and depths of several blocks.
+TEST(threads_change_no_bit_of_a_product) {
+  MatrixProduct alone;
+  for (const unsigned threads : {2, 3, 5}) {
+    Team team(threads);
+    MatrixProduct shared(team);
+    for (const Index size : {40, 103, 130, 257}) {
+      for (const Index rows : {size, 2 * size + 1}) {
+        const Matrix a = entries(rows, size), b = entries(size, size + 3), start = entries(rows, size + 3);
+        const Matrix at = a.transpose(), bt = b.transpose();
+        Matrix one = start, many = start;
+        alone.add(one, 0.5, a, bt.transpose());
+        shared.add(many, 0.5, a, bt.transpose());
+        CHECK(one == many);
+        alone.assign(one, -1, at.transpose(), b);
+        shared.assign(many, -1, at.transpose(), b);
+        CHECK(one == many);
+      }
+    }
+  }
+}
+
 TEST(nothing_to_multiply) {
   MatrixProduct product;
   const Matrix a = entries(40, 40), none(40, 0);

@@ -1,7 +1,10 @@
 // Every index once, whatever the number of threads; exceptions and interrupts reach the caller (DESIGN.md 3, threads).
 // Then the solvers that other tests run on one thread; `make tsan` looks on.
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
+#include <cstdint>
 #include <mutex>
 #include <stdexcept>
 #include <thread>
@@ -14,12 +17,14 @@
 #include "jepa_ode/parallel.hpp"
 #include "jepa_ode/sample_moments.hpp"
 #include "jepa_ode/sensitivity.hpp"
+#include "jepa_ode/team.hpp"
 
 namespace {
 
 using jepa_ode::Interrupt;
 using jepa_ode::Interrupted;
 using jepa_ode::parallel_for;
+using jepa_ode::Team;
 
 const std::vector<std::size_t> counts{0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 1000};
 const std::vector<std::size_t> grains{0, 1, 4, 16, 2000};
@@ -112,6 +117,56 @@ TEST(only_the_caller_polls) {
     while (std::chrono::steady_clock::now() < end) CHECK(!interrupt.stop());
   });
   CHECK(foreign == 0);
+}
+
+// --- teams ---
+
+TEST(a_team_does_every_part_once) {
+  for (const unsigned size : {0, 1, 2, 3, 7}) {
+    Team team(size);
+    CHECK(team.size() == std::max(size, 1U));
+    for (const std::int64_t count : {0, 1, 2, 7, 8, 9, 31, 1000}) {
+      for (const std::int64_t least : {1, 3, 100}) {
+        for (const std::int64_t multiple : {1, 8}) {
+          std::vector<int> visits(static_cast<std::size_t>(count), 0);
+          std::vector<int> parts(static_cast<std::size_t>(team.size()), 0);
+          team.share(count, least, multiple, [&](std::int64_t begin, std::int64_t end, std::int64_t part) {
+            CHECK(begin % multiple == 0 && begin <= end && end <= count);
+            ++parts[static_cast<std::size_t>(part)];
+            for (std::int64_t i = begin; i < end; ++i) ++visits[static_cast<std::size_t>(i)];
+          });
+          CHECK(std::all_of(visits.begin(), visits.end(), [](int n) { return n == 1; }));
+          CHECK(std::all_of(parts.begin(), parts.end(), [](int n) { return n <= 1; }));
+          CHECK(parts[0] == 1);
+        }
+      }
+    }
+  }
+}
+
+// One piece of work after the other, some so late that the helpers are asleep; and the end of a team that sleeps.
+TEST(a_team_wakes_up) {
+  Team team(3);
+  std::int64_t sum = 0;
+  for (int round = 0; round < 20'000; ++round) {
+    if (round % 5000 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    std::int64_t shares[3] = {0, 0, 0};
+    team.share(3, 1, 1, [&](std::int64_t, std::int64_t end, std::int64_t part) { shares[part] = end + round; });
+    sum += shares[0] + shares[1] + shares[2];
+  }
+  CHECK(sum == 20'000 * 6 + 3 * (19'999 * 20'000 / 2));
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+}
+
+TEST(a_helper_does_its_part) {
+  Team team(2);
+  std::atomic<int> inside{0};
+  // Neither thread can do both parts: each waits for the other one.
+  team.share(2, 1, 1, [&](std::int64_t, std::int64_t, std::int64_t) {
+    ++inside;
+    while (inside < 2) std::this_thread::yield();
+  });
+  CHECK(inside == 2);
 }
 
 // --- solvers on threads: the bits of one thread ---

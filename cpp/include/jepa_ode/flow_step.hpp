@@ -38,6 +38,19 @@ class FlowSystem {
     flow_.velocity(state.data(), velocity.data());
   }
 
+  // out = expression, coefficient by coefficient. Aliases are fine.
+  template <class Expression>
+  void assign(VectorRef out, const Expression& expression) {
+    share(out.size(), [&](Index begin, Index size) { out.segment(begin, size) = expression.segment(begin, size); });
+  }
+
+  // body(begin, size) for ranges of a state's entries.
+  template <class Body>
+  void share(Index entries, const Body& body) {
+    constexpr Index least = 16'384, multiple = 8;  // 128 KiB of each vector
+    flow_.team().share(entries, least, multiple, [&](Index begin, Index end, Index) { body(begin, end - begin); });
+  }
+
   // Frobenius norm of every block in units of atol + rtol * (root mean square singular value), together. Unlike a norm
   // that scales each entry by itself it is the same in every basis of a hidden layer, as is then the whole integration.
   // A layer that is zero and stays so adds nothing; one whose norm overflows adds infinity.

@@ -11,6 +11,7 @@
 
 #include "jepa_ode/matrix_product.hpp"
 #include "jepa_ode/objective.hpp"
+#include "jepa_ode/team.hpp"
 
 namespace jepa_ode {
 
@@ -68,10 +69,11 @@ Matrix encoder_product(const std::vector<Index>& widths, const double* state);
 void encoder_response(const ConstMatrixView& encoder, const ConstMatrixView& directions, MatrixProduct& product,
                       Matrix& encoded, double* response, Index stride = 1);
 
-// Evaluates the flow of one network. Everything that an evaluation writes to is allocated by the constructor.
+// Evaluates the flow of one network. Everything that an evaluation writes to is allocated by the constructor. Of the
+// threads it uses those that its matrices are large enough for; they change no bit.
 class LinearNetworkFlow {
  public:
-  LinearNetworkFlow(NetworkShape shape, const FlowTerms& terms, const Moments& moments);
+  LinearNetworkFlow(NetworkShape shape, const FlowTerms& terms, const Moments& moments, unsigned threads = 1);
 
   // Where a block of the state begins, and its shape: the layers, the predictor, the target's layers.
   struct Block {
@@ -83,6 +85,8 @@ class LinearNetworkFlow {
   const std::vector<Block>& blocks() const { return blocks_; }
   Index state_size() const { return blocks_.back().offset + blocks_.back().size(); }
   Index weights_size() const { return shape_.weights_size(); }  // without the target
+
+  Team& team() { return team_; }
 
   // d state / dt. `state` and `velocity` must not overlap.
   void velocity(const double* state, double* velocity);
@@ -120,6 +124,7 @@ class LinearNetworkFlow {
   Matrix encoded_xx_;                    // Wbar Sxx
   Matrix error_;                         // E of THEORY.md 1
   Matrix encoded_features_;              // Wbar p_i, sized at first use
+  Team team_;
   MatrixProduct product_;
 };
 

@@ -5,14 +5,17 @@
 // packs blocks of both factors before it multiplies them, and allocates the memory for that anew in every product that
 // needs more than 128 KiB of it (EIGEN_STACK_ALLOCATION_LIMIT), as those of dimensions above 128 do. The limit could be
 // raised, to the size of a cache; but stacks of threads are small on some systems. So the memory is kept here, and the
-// rest is Eigen's: its block sizes and its kernel, to the bit.
+// rest is Eigen's: its block sizes and its kernel, to the bit. Threads share a large product by rows of the result; as
+// the blocks are those of the whole, and rows are cut between those that the kernel takes together, that changes no bit.
 #pragma once
 
 #include <Eigen/Core>
 #include <algorithm>
 #include <type_traits>
+#include <vector>
 
 #include "jepa_ode/product_tile.hpp"
+#include "jepa_ode/team.hpp"
 
 namespace jepa_ode {
 
@@ -20,9 +23,17 @@ using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowM
 using ConstMatrixView = Eigen::Map<const Matrix>;
 using MatrixView = Eigen::Map<Matrix>;
 
-// One per thread. Factors are matrices and views of them, or their transposes; `out` overlaps neither.
+// One per thread, or per team. Factors are matrices and views of them, or their transposes; `out` overlaps neither.
 class MatrixProduct {
  public:
+  MatrixProduct() = default;
+  explicit MatrixProduct(Team& team) : team_(&team), blocks_(static_cast<std::size_t>(team.size())) {}  // one a part
+
+  // How many rows of a product a thread should have, at least: work for some 30 microseconds.
+  static Index least_rows(Index inner, Index columns) {
+    return std::max(2 * kernel_rows, 800'000 / (inner * columns + 1));
+  }
+
   // out = scale a b
   template <class Out, class A, class B>
   void assign(Out&& out, double scale, const A& a, const B& b) {
@@ -31,8 +42,7 @@ class MatrixProduct {
     } else if (is_small(a, b)) {
       out.noalias() = scale * a * b;
     } else {
-      out.setZero();
-      add_packed(out, scale, a, b);
+      multiply_packed<false>(out, scale, a, b);
     }
   }
 
@@ -44,11 +54,13 @@ class MatrixProduct {
     } else if (is_small(a, b)) {
       out.noalias() += scale * a * b;
     } else {
-      add_packed(out, scale, a, b);
+      multiply_packed<true>(out, scale, a, b);
     }
   }
 
  private:
+  static constexpr Index kernel_rows = 8;  // a multiple of the rows that Eigen's kernel takes together
+
   // Factors that fit in the first cache together, and rows of whole packs.
   template <class A, class B>
   static bool is_direct(const A& a, const B& b) {
@@ -86,7 +98,7 @@ class MatrixProduct {
 
   // The transpose of what is stored as [columns, inner], in blocks of eight numbers of each row.
   const double* transposed(const double* stored, Index inner, Index columns) {
-    double* to = grown(block_b_, inner * columns);
+    double* to = grown(blocks_[0].b, inner * columns);
     for (Index j = 0; j < columns; j += pack_width) {
       IntPack row;
       for (Index lane = 0; lane < pack_width; ++lane) row[static_cast<std::size_t>(lane)] = (j + lane) * inner / 8;
@@ -113,15 +125,16 @@ class MatrixProduct {
   using EigenBlocking = Eigen::internal::gemm_blocking_space<Eigen::RowMajor, double, double, Eigen::Dynamic,
                                                              Eigen::Dynamic, Eigen::Dynamic>;
 
+  struct Blocks {
+    Eigen::VectorXd a, b;
+  };
+
   // Eigen's sizes of the blocks, in our memory.
   class Blocking : public EigenBlocking {
    public:
-    Blocking(Index rows, Index columns, Index depth, MatrixProduct& product)
-        : EigenBlocking(rows, columns, depth, 1, true) {
-      double* const a = grown(product.block_a_, this->m_mc * this->m_kc);  // may throw, and the base frees what it has
-      double* const b = grown(product.block_b_, this->m_kc * this->m_nc);
-      this->m_blockA = a;
-      this->m_blockB = b;
+    Blocking(const EigenBlocking& sizes, Blocks& blocks) : EigenBlocking(sizes) {
+      this->m_blockA = blocks.a.data();
+      this->m_blockB = blocks.b.data();
     }
     ~Blocking() { this->m_blockA = this->m_blockB = nullptr; }  // or the base would free them
     Blocking(const Blocking&) = delete;
@@ -131,17 +144,37 @@ class MatrixProduct {
   template <class Factor>
   static constexpr int order = Factor::IsRowMajor ? Eigen::RowMajor : Eigen::ColMajor;
 
-  template <class Out, class A, class B>
-  void add_packed(Out& out, double scale, const A& a, const B& b) {
-    Blocking blocking(out.rows(), out.cols(), a.cols(), *this);
-    Eigen::internal::general_matrix_matrix_product<Index, double, order<A>, false, double, order<B>, false,
-                                                   Eigen::RowMajor, 1>::run(out.rows(), out.cols(), a.cols(), a.data(),
-                                                                            a.outerStride(), b.data(), b.outerStride(),
-                                                                            out.data(), 1, out.outerStride(), scale,
-                                                                            blocking);
+  // Where row i of a factor that is stored in either order begins.
+  template <class Factor>
+  static const double* row(const Factor& factor, Index i) {
+    return factor.data() + (Factor::IsRowMajor ? i * factor.outerStride() : i);
   }
 
-  Eigen::VectorXd block_a_, block_b_;
+  template <bool add, class Out, class A, class B>
+  void multiply_packed(Out& out, double scale, const A& a, const B& b) {
+    const Index inner = a.cols(), columns = out.cols(), stride = out.outerStride();
+    const EigenBlocking sizes(out.rows(), columns, inner, 1, true);
+    for (Blocks& blocks : blocks_) {  // here, as what a team does must not throw
+      grown(blocks.a, sizes.mc() * sizes.kc());
+      grown(blocks.b, sizes.kc() * sizes.nc());
+    }
+    const auto multiply_rows = [&](Index begin, Index end, Index part) {
+      if constexpr (!add) out.middleRows(begin, end - begin).setZero();
+      Blocking blocking(sizes, blocks_[static_cast<std::size_t>(part)]);
+      Eigen::internal::general_matrix_matrix_product<
+          Index, double, order<A>, false, double, order<B>, false, Eigen::RowMajor,
+          1>::run(end - begin, columns, inner, row(a, begin), a.outerStride(), b.data(), b.outerStride(),
+                  out.data() + begin * stride, 1, stride, scale, blocking);
+    };
+    if (team_) {
+      team_->share(out.rows(), least_rows(inner, columns), kernel_rows, multiply_rows);
+    } else {
+      multiply_rows(0, out.rows(), 0);
+    }
+  }
+
+  Team* team_ = nullptr;
+  std::vector<Blocks> blocks_ = std::vector<Blocks>(1);
 };
 
 }  // namespace jepa_ode

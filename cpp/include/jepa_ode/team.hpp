@@ -1,10 +1,13 @@
-// A few threads that do the same phases together: each has its part of a phase, and helps with those of others.
+// A few threads that work on the same matrices together, for microseconds at a time.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <mutex>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -15,21 +18,115 @@
 
 namespace jepa_ode {
 
-// Phases last microseconds, so that to sleep would take longer than to wait; where threads share a CPU the one that
-// waits gives way.
-template <class Ready>
-void wait_until(const Ready& ready) noexcept {
+// To sleep would take longer than to wait; where threads share a CPU the one that waits gives way.
+inline void pause(int spins) noexcept {
   constexpr int patience = 1000;
-  for (int spins = 0; !ready(); ++spins) {
-    if (spins < patience) {
+  if (spins < patience) {
 #if defined(__SSE2__)
-      _mm_pause();
+    _mm_pause();
 #endif
-    } else {
-      std::this_thread::yield();
-    }
+  } else {
+    std::this_thread::yield();
   }
 }
+
+template <class Ready>
+void wait_until(const Ready& ready) noexcept {
+  for (int spins = 0; !ready(); ++spins) pause(spins);
+}
+
+// Helpers of one thread, the caller: it cuts a piece of work into parts, and goes on once all are done. Whoever is free
+// takes one, so that a helper that has no CPU at the moment keeps nobody waiting, except for the part that it is at.
+class Team {
+ public:
+  // `size` threads with the caller; fewer where the system gives no more.
+  explicit Team(unsigned size) {
+    helpers_.reserve(size);
+    try {
+      while (helpers_.size() + 1 < size) helpers_.emplace_back([this]() noexcept { help(); });
+    } catch (const std::exception&) {  // no thread, or no memory for one
+    }
+  }
+
+  ~Team() {
+    ended_.store(true);
+    wake();
+    for (std::thread& helper : helpers_) helper.join();
+  }
+
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
+
+  std::int64_t size() const noexcept { return static_cast<std::int64_t>(helpers_.size()) + 1; }
+
+  // body(begin, end, part) over [0, count) in at most size() parts of at least `least` each, which begin at multiples of
+  // `multiple`. It must not throw.
+  template <class Body>
+  void share(std::int64_t count, std::int64_t least, std::int64_t multiple, const Body& body) noexcept {
+    const std::int64_t parts = std::max<std::int64_t>(std::min(size(), count / least), 1);
+    const auto cut = [&](std::int64_t part) {
+      return part < parts ? count * part / parts / multiple * multiple : count;
+    };
+    run(parts, [&](std::int64_t part) { body(cut(part), cut(part + 1), part); });
+  }
+
+ private:
+  using Call = void (*)(const void*, std::int64_t);
+
+  template <class Part>
+  void run(std::int64_t parts, const Part& part) noexcept {
+    if (parts == 1) return part(0);
+    call_ = [](const void* what, std::int64_t index) { (*static_cast<const Part*>(what))(index); };
+    what_ = &part;
+    done_.store(0, std::memory_order_relaxed);
+    left_.store(parts);  // from here on helpers may take some
+    if (asleep_.load() > 0) wake();
+    while (take()) continue;
+    wait_until([&] { return done_.load(std::memory_order_acquire) == parts; });
+  }
+
+  // Does a part, if one is left. A helper that was late finds none, or one of the next piece of work: as it counts down
+  // before it looks at what there is to do, it never sees what is over.
+  bool take() noexcept {
+    std::int64_t left = left_.load(std::memory_order_relaxed);
+    do {
+      if (left == 0) return false;
+    } while (!left_.compare_exchange_weak(left, left - 1, std::memory_order_acquire, std::memory_order_relaxed));
+    call_(what_, left - 1);
+    done_.fetch_add(1, std::memory_order_release);
+    return true;
+  }
+
+  void help() noexcept {
+    constexpr int patience = 20'000;  // some 0.5 ms: more than lies between two pieces of work
+    const auto called = [this] { return left_.load() > 0 || ended_.load(); };
+    while (!ended_.load()) {
+      if (take()) continue;
+      int spins = 0;
+      while (!called() && ++spins < patience) pause(spins);
+      if (spins < patience) continue;
+      std::unique_lock<std::mutex> lock(mutex_);
+      asleep_.fetch_add(1);  // before it looks again, as the caller calls before it looks for who is asleep
+      called_.wait(lock, called);
+      asleep_.fetch_sub(1);
+    }
+  }
+
+  void wake() noexcept {
+    { const std::lock_guard<std::mutex> lock(mutex_); }
+    called_.notify_all();
+  }
+
+  std::vector<std::thread> helpers_;
+  Call call_ = nullptr;
+  const void* what_ = nullptr;
+  alignas(64) std::atomic<std::int64_t> left_{0};
+  alignas(64) std::atomic<std::int64_t> done_{0};
+  alignas(64) std::atomic<int> asleep_{0};
+  std::atomic<bool> ended_{false};
+  std::mutex mutex_;
+  std::condition_variable called_;
+};
 
 // Calls work(rank) on `size` threads at once, on fewer where the system gives no more; the caller is rank 0. Work must
 // not throw.
