@@ -1,12 +1,12 @@
 """What does the gradient flow of a whole network cost, on short horizons and on ten times as long ones, beside ODE libraries?
 
 Workload W2 (flow_workload.py), everybody at rtol = 1e-6, atol = 1e-9, on one CPU with one thread, or as many as `--threads`
-says. The error is the largest of the responses, against a flow at rtol = 1e-11 that the most accurate peer confirms before anything is timed. "matched" is this
-package with the loosest rtol whose error is at most that of the fastest peer. On long horizons the learned features relax
-fast, which limits the steps of explicit methods: there `method="auto"` turns to its stabilised one. A peer whose right-hand
-sides on the short horizon foretell more than `--limit` seconds on the long one is not run; its row is that lower bound.
-Seconds are of CPU time, on one CPU what a run takes alone; with more threads they are of the wall clock. Compilation
-(diffrax) is excluded and told beside the table.
+says. The error is the largest of the responses, against a flow at rtol = 1e-11 that the most accurate peer confirms before
+anything is timed. "matched" is this package with the loosest rtol whose error is at most that of the fastest peer. On long
+horizons the learned features relax fast, which limits the steps of explicit methods: there `method="auto"` turns to its
+stabilised one. A peer whose right-hand sides on the short horizon foretell more than `--limit` seconds on the long one is not
+run; its row is that lower bound. Seconds are of CPU time, on one CPU what a run takes alone; with more threads they are of the
+wall clock. Compilation (diffrax) is excluded and told beside the table.
 """
 
 from __future__ import annotations
