@@ -376,6 +376,22 @@ def test_requested_times_inside_long_steps_are_as_accurate_as_their_ends(name, d
         assert inside < 10 * ends
 
 
+@pytest.mark.parametrize("rtol", [1e-4, 1e-5])
+def test_errors_are_no_larger_once_the_method_has_changed(rtol):
+    """The first steps of rock4 are short ones, which forget less of their errors than the long ones later."""
+    cov = random_cov(48, 0)
+    net = jo.LinearNetwork.balanced(48, 3, 1e-2, rng=0)
+    t = np.linspace(0, 30, 97)
+
+    def flow(t, rtol=rtol, method="auto"):
+        return jo.gradient_flow(net, cov, "mae", t=t, method=method, rtol=rtol, atol=1e-12)
+
+    error = np.abs(flow(t).response - flow(t, 1e-10, "dop853").response).max(axis=0)
+    change = next(k for k in range(2, t.size) if flow(t[:k]).stabilised_steps)
+    assert 20 < change < 60
+    assert error[change:].max() < 0.9 * error[:change].max()
+
+
 # --- conservation and symmetry (13, 16, 18, 19) -----------------------------------------------------
 
 
