@@ -6,7 +6,8 @@
 // needs more than 128 KiB of it (EIGEN_STACK_ALLOCATION_LIMIT), as those of dimensions above 128 do. The limit could be
 // raised, to the size of a cache; but stacks of threads are small on some systems. So the memory is kept here, and the
 // rest is Eigen's: its block sizes and its kernel, to the bit. Threads share a large product by rows of the result; as
-// the blocks are those of the whole, and rows are cut between those that the kernel takes together, that changes no bit.
+// the blocks are those of the whole, and rows are cut between those that the kernel takes together, that changes no
+// bit.
 #pragma once
 
 #include <Eigen/Core>
@@ -144,6 +145,10 @@ class MatrixProduct {
   template <class Factor>
   static constexpr int order = Factor::IsRowMajor ? Eigen::RowMajor : Eigen::ColMajor;
 
+  template <class A, class B>
+  using EigenProduct = Eigen::internal::general_matrix_matrix_product<Index, double, order<A>, false, double, order<B>,
+                                                                      false, Eigen::RowMajor, 1>;
+
   // Where row i of a factor that is stored in either order begins.
   template <class Factor>
   static const double* row(const Factor& factor, Index i) {
@@ -161,10 +166,8 @@ class MatrixProduct {
     const auto multiply_rows = [&](Index begin, Index end, Index part) {
       if constexpr (!add) out.middleRows(begin, end - begin).setZero();
       Blocking blocking(sizes, blocks_[static_cast<std::size_t>(part)]);
-      Eigen::internal::general_matrix_matrix_product<
-          Index, double, order<A>, false, double, order<B>, false, Eigen::RowMajor,
-          1>::run(end - begin, columns, inner, row(a, begin), a.outerStride(), b.data(), b.outerStride(),
-                  out.data() + begin * stride, 1, stride, scale, blocking);
+      EigenProduct<A, B>::run(end - begin, columns, inner, row(a, begin), a.outerStride(), b.data(), b.outerStride(),
+                              out.data() + begin * stride, 1, stride, scale, blocking);
     };
     if (team_) {
       team_->share(out.rows(), least_rows(inner, columns), kernel_rows, multiply_rows);

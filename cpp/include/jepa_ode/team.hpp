@@ -59,8 +59,8 @@ class Team {
 
   std::int64_t size() const noexcept { return static_cast<std::int64_t>(helpers_.size()) + 1; }
 
-  // body(begin, end, part) over [0, count) in at most size() parts of at least `least` each, which begin at multiples of
-  // `multiple`. It must not throw.
+  // body(begin, end, part) over [0, count) in at most size() parts, of at least `least` each, that begin at multiples
+  // of `multiple`. It must not throw.
   template <class Body>
   void share(std::int64_t count, std::int64_t least, std::int64_t multiple, const Body& body) noexcept {
     const std::int64_t parts = std::max<std::int64_t>(std::min(size(), count / least), 1);
@@ -98,7 +98,7 @@ class Team {
   }
 
   void help() noexcept {
-    constexpr int patience = 20'000;  // some 0.5 ms: more than lies between two pieces of work
+    constexpr int patience = 20'000;  // some milliseconds: more than lies between two pieces of work
     const auto called = [this] { return left_.load() > 0 || ended_.load(); };
     while (!ended_.load()) {
       if (take()) continue;
@@ -113,7 +113,7 @@ class Team {
   }
 
   void wake() noexcept {
-    { const std::lock_guard<std::mutex> lock(mutex_); }
+    const std::lock_guard<std::mutex> lock(mutex_);  // nobody is between looking and falling asleep
     called_.notify_all();
   }
 

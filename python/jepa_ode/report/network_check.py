@@ -88,6 +88,7 @@ def run_network_check(
     features: npt.NDArray[np.intp],
     projected: bool,
     budget: float,
+    threads: int | None,
     progress: Callable[[float], object],
 ) -> NetworkCheck:
     """Integrate the network and compare it with the theory; there must be no `obstacle`.
@@ -107,6 +108,8 @@ def run_network_check(
         Whether the data are projected onto these features first (`project`).
     budget : float
         In seconds of the nominal machine.
+    threads : int or None
+        As in `gradient_flow`.
     progress : callable
         Is told the fraction done.
     """
@@ -136,6 +139,7 @@ def run_network_check(
         rtol=_RTOL,
         features=spec,
         max_steps=2 * evaluations // _EVALUATIONS,
+        threads=threads,
         progress=progress,
     )
     if not flow.success:

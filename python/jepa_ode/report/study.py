@@ -242,6 +242,7 @@ def analyze(x: Any, y: Any, settings: Settings | None = None, *, progress: Progr
                 features=taking_part,
                 projected=len(cov.Sxx) > settings.flow_features,
                 budget=settings.flow_budget,
+                threads=settings.threads,
                 progress=done,
             )
         learnings[name] = replace(learnings[name], check=check)
