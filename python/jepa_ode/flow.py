@@ -247,7 +247,7 @@ def gradient_flow(
         Keep the weights at every output time, for :meth:`Flow.network`.
     threads : int, optional
         How many may share the products of matrices, by default as many as there are CPUs that the process may use. Small
-        networks (widths below some 100) use one. The flow does not depend on it, to the bit.
+        networks (widths below some 120) use one. The flow does not depend on it, to the bit.
     progress : bool or callable, default False
         True shows a bar (needs tqdm); a callable is told the fraction of the last time that has been reached, at most
         ten times a second and at the end.
