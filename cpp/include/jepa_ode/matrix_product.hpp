@@ -1,13 +1,12 @@
 // Products of matrices whose memory is kept.
 //
-// At the sizes of small layers packing costs more than it gains: there the factors are read in place by the kernel of
-// product_tile.hpp, a third faster than Eigen's products at d = 32 (bench/bench_right_hand_side.py). Elsewhere Eigen
-// packs blocks of both factors before it multiplies them, and allocates the memory for that anew in every product that
-// needs more than 128 KiB of it (EIGEN_STACK_ALLOCATION_LIMIT), as those of dimensions above 128 do. The limit could be
-// raised, to the size of a cache; but stacks of threads are small on some systems. So the memory is kept here, and the
-// rest is Eigen's: its block sizes and its kernel, to the bit. Threads share a large product by rows of the result; as
-// the blocks are those of the whole, and rows are cut between those that the kernel takes together, that changes no
-// bit.
+// Small factors are read in place by the kernel of product_tile.hpp, those of up to a few hundred rows by
+// tiled_product.hpp. Larger ones are Eigen's, who packs blocks of both factors before multiplying them, and allocates
+// the memory for that anew in every product that needs more than 128 KiB of it (EIGEN_STACK_ALLOCATION_LIMIT). The
+// limit could be raised, to the size of a cache; but stacks of threads are small on some systems. So the memory is kept
+// here, and the rest is Eigen's: its block sizes and its kernel, to the bit. Threads share a product by rows of the
+// result; as blocks are those of the whole, and rows are cut between those that a kernel takes together, that changes
+// no bit.
 #pragma once
 
 #include <Eigen/Core>
@@ -17,6 +16,7 @@
 
 #include "jepa_ode/product_tile.hpp"
 #include "jepa_ode/team.hpp"
+#include "jepa_ode/tiled_product.hpp"
 
 namespace jepa_ode {
 
@@ -40,6 +40,8 @@ class MatrixProduct {
   void assign(Out&& out, double scale, const A& a, const B& b) {
     if (is_direct(a, b)) {
       multiply_direct<false>(out, scale, a, b);
+    } else if (TiledProduct::suits(a.rows(), a.cols(), b.cols())) {
+      multiply_tiled<false>(out, scale, a, b);
     } else if (is_small(a, b)) {
       out.noalias() = scale * a * b;
     } else {
@@ -52,6 +54,8 @@ class MatrixProduct {
   void add(Out&& out, double scale, const A& a, const B& b) {
     if (is_direct(a, b)) {
       multiply_direct<true>(out, scale, a, b);
+    } else if (TiledProduct::suits(a.rows(), a.cols(), b.cols())) {
+      multiply_tiled<true>(out, scale, a, b);
     } else if (is_small(a, b)) {
       out.noalias() += scale * a * b;
     } else {
@@ -65,7 +69,7 @@ class MatrixProduct {
   // Factors that fit in the first cache together, and rows of whole packs.
   template <class A, class B>
   static bool is_direct(const A& a, const B& b) {
-    constexpr Index least = 8, most = 64;
+    constexpr Index least = 8, most = lanes == 4 ? 32 : 64;  // as far as it is faster than what follows
     const bool fits = std::max({a.rows(), a.cols(), b.cols()}) <= most && std::min(a.rows(), a.cols()) >= least;
     return fits && b.cols() >= least && b.cols() % pack_width == 0 && (B::IsRowMajor || a.cols() % 8 == 0);
   }
@@ -101,11 +105,9 @@ class MatrixProduct {
   const double* transposed(const double* stored, Index inner, Index columns) {
     double* to = grown(blocks_[0].b, inner * columns);
     for (Index j = 0; j < columns; j += pack_width) {
-      IntPack row;
-      for (Index lane = 0; lane < pack_width; ++lane) row[static_cast<std::size_t>(lane)] = (j + lane) * inner / 8;
       for (Index k = 0; k < inner; k += 8) {
         Pack block[8];
-        load_rows(stored + k, row, block);
+        transpose_rows([&](std::size_t lane) { return stored + (j + static_cast<Index>(lane)) * inner + k; }, block);
         for (Index q = 0; q < 8; ++q) store(to + (k + q) * columns + j, block[q]);
       }
     }
@@ -115,6 +117,24 @@ class MatrixProduct {
   static double* grown(Eigen::VectorXd& block, Index size) {
     if (block.size() < size) block = Eigen::VectorXd(size);  // what throws in resize leaves a freed one
     return block.data();
+  }
+
+  template <bool add, class Out, class A, class B>
+  void multiply_tiled(Out& out, double scale, const A& a, const B& b) {
+    for (Blocks& blocks : blocks_) blocks.tiled.reserve(a);  // here, as what a team does must not throw
+    share(out.rows(), a.cols(), b.cols(), [&](Index begin, Index end, Index part) {
+      blocks_[static_cast<std::size_t>(part)].tiled.run<add>(out, scale, a, b, begin, end);
+    });
+  }
+
+  // body(begin, end, part) over the rows of a product.
+  template <class Body>
+  void share(Index rows, Index inner, Index columns, const Body& body) {
+    if (team_) {
+      team_->share(rows, least_rows(inner, columns), kernel_rows, body);
+    } else {
+      body(0, rows, 0);
+    }
   }
 
   // What Eigen multiplies without packing: small matrices, vectors, and nothing at all.
@@ -128,6 +148,7 @@ class MatrixProduct {
 
   struct Blocks {
     Eigen::VectorXd a, b;
+    TiledProduct tiled;
   };
 
   // Eigen's sizes of the blocks, in our memory.
@@ -159,21 +180,16 @@ class MatrixProduct {
   void multiply_packed(Out& out, double scale, const A& a, const B& b) {
     const Index inner = a.cols(), columns = out.cols(), stride = out.outerStride();
     const EigenBlocking sizes(out.rows(), columns, inner, 1, true);
-    for (Blocks& blocks : blocks_) {  // here, as what a team does must not throw
+    for (Blocks& blocks : blocks_) {  // as above
       grown(blocks.a, sizes.mc() * sizes.kc());
       grown(blocks.b, sizes.kc() * sizes.nc());
     }
-    const auto multiply_rows = [&](Index begin, Index end, Index part) {
+    share(out.rows(), inner, columns, [&](Index begin, Index end, Index part) {
       if constexpr (!add) out.middleRows(begin, end - begin).setZero();
       Blocking blocking(sizes, blocks_[static_cast<std::size_t>(part)]);
       EigenProduct<A, B>::run(end - begin, columns, inner, row(a, begin), a.outerStride(), b.data(), b.outerStride(),
                               out.data() + begin * stride, 1, stride, scale, blocking);
-    };
-    if (team_) {
-      team_->share(out.rows(), least_rows(inner, columns), kernel_rows, multiply_rows);
-    } else {
-      multiply_rows(0, out.rows(), 0);
-    }
+    });
   }
 
   Team* team_ = nullptr;

@@ -172,15 +172,16 @@ inline void store(float* to, Pack x) noexcept {
 #endif
 }
 
-// columns[k][lane] = table[8 * row[lane] + k]: a row of eight numbers is one cache line, so each lane costs one or two
-// loads and the transposition, where eight gathers would take several times as long.
-inline void load_rows(const double* table, IntPack row, Pack (&columns)[8]) noexcept {
+// columns[k][lane] = row(lane)[k]: eight numbers of each row cost one or two loads and the transposition, where eight
+// gathers would take several times as long.
+template <class Row>
+inline void transpose_rows(const Row& row, Pack (&columns)[8]) noexcept {
 #if defined(__AVX512F__)
   // Rows 0 and 2, 1 and 3, ... side by side: their halves then need two shuffles a column and not three.
   for (std::size_t half = 0; half < 8; half += 4) {
     const auto pair = [&](std::size_t i) noexcept {
-      const __m512d low = _mm512_castpd256_pd512(_mm256_loadu_pd(table + 8 * row[i] + half));
-      return _mm512_insertf64x4(low, _mm256_loadu_pd(table + 8 * row[i + 2] + half), 1);
+      const __m512d low = _mm512_castpd256_pd512(_mm256_loadu_pd(row(i) + half));
+      return _mm512_insertf64x4(low, _mm256_loadu_pd(row(i + 2) + half), 1);
     };
     const __m512d r02 = pair(0), r13 = pair(1), r46 = pair(4), r57 = pair(5);
     const __m512d a = _mm512_unpacklo_pd(r02, r13), b = _mm512_unpackhi_pd(r02, r13);
@@ -193,7 +194,7 @@ inline void load_rows(const double* table, IntPack row, Pack (&columns)[8]) noex
 #elif defined(__AVX2__)
   for (std::size_t half = 0; half < 8; half += 4) {
     __m256d r[4];
-    for (std::size_t i = 0; i < 4; ++i) r[i] = _mm256_loadu_pd(table + 8 * row[i] + half);
+    for (std::size_t i = 0; i < 4; ++i) r[i] = _mm256_loadu_pd(row(i) + half);
     const __m256d a = _mm256_unpacklo_pd(r[0], r[1]), b = _mm256_unpackhi_pd(r[0], r[1]);
     const __m256d c = _mm256_unpacklo_pd(r[2], r[3]), d = _mm256_unpackhi_pd(r[2], r[3]);
     columns[half] = _mm256_permute2f128_pd(a, c, 0x20);
@@ -203,9 +204,14 @@ inline void load_rows(const double* table, IntPack row, Pack (&columns)[8]) noex
   }
 #else
   for (std::size_t k = 0; k < 8; ++k) {
-    for (std::size_t i = 0; i < lanes; ++i) columns[k][i] = table[8 * row[i] + static_cast<std::int64_t>(k)];
+    for (std::size_t i = 0; i < lanes; ++i) columns[k][i] = row(i)[k];
   }
 #endif
+}
+
+// columns[k][lane] = table[8 * row[lane] + k]: a row of eight numbers is one cache line.
+inline void load_rows(const double* table, IntPack row, Pack (&columns)[8]) noexcept {
+  transpose_rows([&](std::size_t lane) noexcept { return table + 8 * row[lane]; }, columns);
 }
 
 // How many neighbours `pick` chooses from; 0: no instruction does that.

@@ -1,4 +1,4 @@
-// A tile of a product of matrices that stays in registers: the kernel of the products whose factors need no packing.
+// A tile of a product of matrices that stays in registers: the kernel of products of matrices.
 #pragma once
 
 #include <Eigen/Core>
@@ -48,16 +48,45 @@ inline Pack multiply_add(Pack a, Pack b, Pack c) { return fma(a, b, c); }
 #endif
 }
 
-// to[i, j] = base[i, j] + scale * sum_k left[i, k] right[k, j] for Rows rows and Packs packs of columns.
-template <class P, int Rows, int Packs, bool Transposed>
+// The factors that a tile is the first to read. It asks memory for what the next one reads, as a processor does not
+// foresee that in matrices whose rows are far apart, and leaves them packed: all that belongs to the first k, then to
+// the next.
+enum class Fresh { nothing, left, right, both };
+
+// to[i, j] = base[i, j] + scale * sum_k left[i, k] right[k, j] for Rows rows and Packs packs of columns. A left factor
+// is packed only if it is transposed.
+template <class P, int Rows, int Packs, bool Transposed, Fresh fresh = Fresh::nothing>
 void product_tile(const double* a, Index a_stride, const double* b, Index b_stride, Index inner, double scale,
-                  const double* base, Index base_stride, double* to, Index to_stride) {
+                  const double* base, Index base_stride, double* to, Index to_stride,
+                  [[maybe_unused]] double* packed_left = nullptr, [[maybe_unused]] double* packed_right = nullptr) {
   constexpr Index columns = sizeof(P) / sizeof(double);
+  constexpr bool left_is_fresh = fresh == Fresh::left || fresh == Fresh::both;
+  constexpr bool right_is_fresh = fresh == Fresh::right || fresh == Fresh::both;
+  constexpr Index line = 8;  // numbers that come together
+  if (base) {                // read last, when it is too late to ask
+#pragma GCC unroll 8
+    for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 8
+      for (int p = 0; p < Packs; ++p) __builtin_prefetch(base + i * base_stride + p * columns);
+    }
+  }
   P sum[Rows][Packs] = {};
   for (Index k = 0; k < inner; ++k) {
     P right[Packs];
 #pragma GCC unroll 8
-    for (int p = 0; p < Packs; ++p) right[p] = load_as<P>(b + k * b_stride + p * columns);
+    for (int p = 0; p < Packs; ++p) {
+      right[p] = load_as<P>(b + k * b_stride + p * columns);
+      if constexpr (right_is_fresh) {
+        store_as(packed_right + (k * Packs + p) * columns, right[p]);
+        __builtin_prefetch(b + k * b_stride + (Packs + p) * columns, 0, 2);
+      }
+    }
+    if constexpr (left_is_fresh && Transposed) {
+      std::memcpy(packed_left + k * Rows, a + k * a_stride, Rows * sizeof(double));
+      __builtin_prefetch(a + k * a_stride + Rows, 0, 2);
+    } else if constexpr (left_is_fresh) {
+      __builtin_prefetch(a + (Rows + k % Rows) * a_stride + k / Rows * line, 0, 2);
+    }
 #pragma GCC unroll 8
     for (int i = 0; i < Rows; ++i) {
       const P left = (Transposed ? a[k * a_stride + i] : a[i * a_stride + k]) - P{};
