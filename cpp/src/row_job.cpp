@@ -16,7 +16,7 @@ constexpr Index width = pack_width;
 
 Index packs_of(Index columns) { return (columns + width - 1) / width; }
 
-template <class P, int Rows, int Packs>
+template <int Rows, int Packs>
 void multiply_tile(const RowJob& job, Index i, Index pack_index, Index k, Index inner, const PaddedMatrix* base) {
   const Index j = pack_index * width;
   const PaddedMatrix& right = job.kind == RowJob::Kind::gram ? *job.a : *job.b;
@@ -24,49 +24,47 @@ void multiply_tile(const RowJob& job, Index i, Index pack_index, Index k, Index 
   const Index before_stride = base ? base->stride() : 0;
   const Index a_stride = job.a->stride();
   if (job.kind == RowJob::Kind::product) {
-    product_tile<P, Rows, Packs, false>(job.a->row(i) + k, a_stride, right.row(k) + j, right.stride(), inner, job.scale,
-                                        before, before_stride, job.to->row(i) + j, job.to->stride());
+    product_tile<Rows, Packs, false>(job.a->row(i) + k, a_stride, right.row(k) + j, right.stride(), inner, job.scale,
+                                     before, before_stride, job.to->row(i) + j, job.to->stride());
   } else {
-    product_tile<P, Rows, Packs, true>(job.a->row(k) + i, a_stride, right.row(k) + j, right.stride(), inner, job.scale,
-                                       before, before_stride, job.to->row(i) + j, job.to->stride());
+    product_tile<Rows, Packs, true>(job.a->row(k) + i, a_stride, right.row(k) + j, right.stride(), inner, job.scale,
+                                    before, before_stride, job.to->row(i) + j, job.to->stride());
   }
 }
 
 // Rows [begin, end) of a panel of Packs packs, in tiles as high as fit.
-template <class P, int Packs>
+template <int Packs>
 void multiply_panel(const RowJob& job, Index begin, Index end, Index pack_index, Index k, Index inner,
                     const PaddedMatrix* base, Prefetch& prefetch) {
   Index i = begin;
   for (; i + tile_rows <= end; i += tile_rows) {
     prefetch.step();
-    multiply_tile<P, tile_rows, Packs>(job, i, pack_index, k, inner, base);
+    multiply_tile<tile_rows, Packs>(job, i, pack_index, k, inner, base);
   }
   if constexpr (tile_rows > 4) {
-    for (; i + 4 <= end; i += 4) multiply_tile<P, 4, Packs>(job, i, pack_index, k, inner, base);
+    for (; i + 4 <= end; i += 4) multiply_tile<4, Packs>(job, i, pack_index, k, inner, base);
   }
-  for (; i + 2 <= end; i += 2) multiply_tile<P, 2, Packs>(job, i, pack_index, k, inner, base);
-  for (; i < end; ++i) multiply_tile<P, 1, Packs>(job, i, pack_index, k, inner, base);
+  for (; i + 2 <= end; i += 2) multiply_tile<2, Packs>(job, i, pack_index, k, inner, base);
+  for (; i < end; ++i) multiply_tile<1, Packs>(job, i, pack_index, k, inner, base);
 }
 
 void multiply_packs(Index packs, const RowJob& job, Index begin, Index end, Index pack_index, Index k, Index inner,
                     const PaddedMatrix* base, Prefetch& prefetch) {
-  if (packs == 3) multiply_panel<Pack, 3>(job, begin, end, pack_index, k, inner, base, prefetch);
-  if (packs == 2) multiply_panel<Pack, 2>(job, begin, end, pack_index, k, inner, base, prefetch);
-  if (packs == 1) multiply_panel<Pack, 1>(job, begin, end, pack_index, k, inner, base, prefetch);
+  if (packs == 3) multiply_panel<3>(job, begin, end, pack_index, k, inner, base, prefetch);
+  if (packs == 2) multiply_panel<2>(job, begin, end, pack_index, k, inner, base, prefetch);
+  if (packs == 1) multiply_panel<1>(job, begin, end, pack_index, k, inner, base, prefetch);
 }
 
 void multiply(const RowJob& job, Index begin, Index end, RowWorker& worker) {
   const Index inner = job.kind == RowJob::Kind::product ? job.a->columns() : job.a->rows();
-  const Index rest = job.to->columns() % width;
-  const bool half = has_half_packs && rest > 0 && rest <= width / 2;
-  const Index packs = half ? job.to->columns() / width : packs_of(job.to->columns());
+  const Index packs = packs_of(job.to->columns());
   const Index blocks = (inner + inner_block - 1) / inner_block;
   for (Index block = 0; block < blocks; ++block) {
     const Index k = inner * block / blocks;
     const Index length = inner * (block + 1) / blocks - k;
     const PaddedMatrix* base = block == 0 ? job.base : job.to;
+    if (worker.interrupt.stop()) return;
     for (Index p = 0, count = 0; p < packs; p += count) {
-      if (worker.interrupt.stop()) return;
       count = panel_packs(packs - p);
       if (job.kind != RowJob::Kind::gram) {
         multiply_packs(count, job, begin, end, p, k, length, base, worker.prefetch);
@@ -77,9 +75,19 @@ void multiply(const RowJob& job, Index begin, Index end, RowWorker& worker) {
         multiply_packs(p + count - q, job, above, std::min(end, (q + 1) * width), q, k, length, base, worker.prefetch);
       }
     }
-    if constexpr (has_half_packs) {
-      if (half) multiply_panel<HalfPack, 1>(job, begin, end, packs, k, length, base, worker.prefetch);
-    }
+  }
+}
+
+// Rows [i, i + rows) of the transpose, and of them the first columns; at most eight rows.
+void transpose(const PaddedMatrix& from, PaddedMatrix& to, Index i, Index rows, Index columns) {
+  Index j = 0;
+  for (; rows == 8 && j + width <= columns; j += width) {
+    Pack block[8];
+    transpose_rows([&](std::size_t lane) noexcept { return from.row(j + static_cast<Index>(lane)) + i; }, block);
+    for (Index q = 0; q < 8; ++q) store(to.row(i + q) + j, block[q]);
+  }
+  for (; j < columns; ++j) {
+    for (Index q = 0; q < rows; ++q) to.row(i + q)[j] = from.row(j)[i + q];
   }
 }
 
@@ -137,18 +145,16 @@ void RowJob::run(Index begin, Index end, RowWorker& worker) const {
       multiply(*this, begin, end, worker);
       return;
     case Kind::mirror:
-      for (Index i = begin; i < end; ++i) {
-        double* row = to->row(i);
-        for (Index j = 0; j < i; ++j) row[j] = to->row(j)[i];
+      for (Index i = begin; i < end; i += 8) {
+        const Index rows = std::min<Index>(8, end - i);
+        transpose(*to, *to, i, rows, i);
+        for (Index q = 1; q < rows; ++q) {
+          for (Index j = i; j < i + q; ++j) to->row(i + q)[j] = to->row(j)[i + q];
+        }
       }
       return;
     case Kind::transpose:
-      for (Index i = begin; i < end; i += width) {
-        const Index rows = std::min(width, end - i);
-        for (Index j = 0; j < to->columns(); ++j) {
-          for (Index r = 0; r < rows; ++r) to->row(i + r)[j] = a->row(j)[i + r];
-        }
-      }
+      for (Index i = begin; i < end; i += 8) transpose(*a, *to, i, std::min<Index>(8, end - i), to->columns());
       return;
     case Kind::gather:
       for (Index i = begin; i < end; ++i) {

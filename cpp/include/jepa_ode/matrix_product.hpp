@@ -84,9 +84,9 @@ class MatrixProduct {
       const auto tile = [&](auto height, Index i) {
         constexpr bool turned = !A::IsRowMajor;
         double* to = out.data() + i * columns + first * pack_width;
-        product_tile<Pack, decltype(height)::value, n, turned>(a.data() + (turned ? i : i * inner), a.outerStride(),
-                                                               right + first * pack_width, columns, inner, scale,
-                                                               add ? to : nullptr, columns, to, columns);
+        product_tile<decltype(height)::value, n, turned>(a.data() + (turned ? i : i * inner), a.outerStride(),
+                                                         right + first * pack_width, columns, inner, scale,
+                                                         add ? to : nullptr, columns, to, columns);
       };
       Index i = 0;
       for (; i + tile_rows <= a.rows(); i += tile_rows) tile(std::integral_constant<int, tile_rows>{}, i);

@@ -22,32 +22,6 @@ constexpr Index panel_packs(Index left) {
   return left < tile_packs ? left : tile_packs;
 }
 
-// Half a pack, for last columns that need no more: with 512 bits half a pack takes half the time.
-constexpr bool has_half_packs = lanes == 8;
-using HalfPack = double __attribute__((vector_size(lanes / 2 * sizeof(double))));
-
-template <class P>
-P load_as(const double* from) {
-  P x;
-  std::memcpy(&x, from, sizeof x);
-  return x;
-}
-
-template <class P>
-void store_as(double* to, P x) {
-  std::memcpy(to, &x, sizeof x);
-}
-
-inline Pack multiply_add(Pack a, Pack b, Pack c) { return fma(a, b, c); }
-
-[[maybe_unused]] inline HalfPack multiply_add(HalfPack a, HalfPack b, HalfPack c) {
-#if defined(__AVX512F__)
-  return _mm256_fmadd_pd(a, b, c);
-#else
-  return a * b + c;
-#endif
-}
-
 // The factors that a tile is the first to read. It asks memory for what the next one reads, as a processor does not
 // foresee that in matrices whose rows are far apart, and leaves them packed: all that belongs to the first k, then to
 // the next.
@@ -55,11 +29,10 @@ enum class Fresh { nothing, left, right, both };
 
 // to[i, j] = base[i, j] + scale * sum_k left[i, k] right[k, j] for Rows rows and Packs packs of columns. A left factor
 // is packed only if it is transposed.
-template <class P, int Rows, int Packs, bool Transposed, Fresh fresh = Fresh::nothing>
+template <int Rows, int Packs, bool Transposed, Fresh fresh = Fresh::nothing>
 void product_tile(const double* a, Index a_stride, const double* b, Index b_stride, Index inner, double scale,
                   const double* base, Index base_stride, double* to, Index to_stride,
                   [[maybe_unused]] double* packed_left = nullptr, [[maybe_unused]] double* packed_right = nullptr) {
-  constexpr Index columns = sizeof(P) / sizeof(double);
   constexpr bool left_is_fresh = fresh == Fresh::left || fresh == Fresh::both;
   constexpr bool right_is_fresh = fresh == Fresh::right || fresh == Fresh::both;
   constexpr Index line = 8;  // numbers that come together
@@ -67,18 +40,18 @@ void product_tile(const double* a, Index a_stride, const double* b, Index b_stri
 #pragma GCC unroll 8
     for (int i = 0; i < Rows; ++i) {
 #pragma GCC unroll 8
-      for (int p = 0; p < Packs; ++p) __builtin_prefetch(base + i * base_stride + p * columns);
+      for (int p = 0; p < Packs; ++p) __builtin_prefetch(base + i * base_stride + p * pack_width);
     }
   }
-  P sum[Rows][Packs] = {};
+  Pack sum[Rows][Packs] = {};
   for (Index k = 0; k < inner; ++k) {
-    P right[Packs];
+    Pack right[Packs];
 #pragma GCC unroll 8
     for (int p = 0; p < Packs; ++p) {
-      right[p] = load_as<P>(b + k * b_stride + p * columns);
+      right[p] = load(b + k * b_stride + p * pack_width);
       if constexpr (right_is_fresh) {
-        store_as(packed_right + (k * Packs + p) * columns, right[p]);
-        __builtin_prefetch(b + k * b_stride + (Packs + p) * columns, 0, 2);
+        store(packed_right + (k * Packs + p) * pack_width, right[p]);
+        __builtin_prefetch(b + k * b_stride + (Packs + p) * pack_width, 0, 2);
       }
     }
     if constexpr (left_is_fresh && Transposed) {
@@ -89,18 +62,18 @@ void product_tile(const double* a, Index a_stride, const double* b, Index b_stri
     }
 #pragma GCC unroll 8
     for (int i = 0; i < Rows; ++i) {
-      const P left = (Transposed ? a[k * a_stride + i] : a[i * a_stride + k]) - P{};
+      const Pack left = (Transposed ? a[k * a_stride + i] : a[i * a_stride + k]) - Pack{};
 #pragma GCC unroll 8
-      for (int p = 0; p < Packs; ++p) sum[i][p] = multiply_add(left, right[p], sum[i][p]);
+      for (int p = 0; p < Packs; ++p) sum[i][p] = fma(left, right[p], sum[i][p]);
     }
   }
-  const P factor = scale - P{};
+  const Pack factor = scale - Pack{};
 #pragma GCC unroll 8
   for (int i = 0; i < Rows; ++i) {
 #pragma GCC unroll 8
     for (int p = 0; p < Packs; ++p) {
-      const P before = base ? load_as<P>(base + i * base_stride + p * columns) : P{};
-      store_as(to + i * to_stride + p * columns, multiply_add(factor, sum[i][p], before));
+      const Pack before = base ? load(base + i * base_stride + p * pack_width) : Pack{};
+      store(to + i * to_stride + p * pack_width, fma(factor, sum[i][p], before));
     }
   }
 }

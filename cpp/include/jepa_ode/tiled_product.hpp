@@ -113,9 +113,9 @@ class TiledProduct {
       double* to = out.data() + i * out_stride + j;
       double* to_left = packs_left ? packed_left(i) : nullptr;
       const auto multiply = [&](double* result, Index stride) {
-        product_tile<Pack, rows, packs, turned, is>(left.data, left.stride, right.data, right.stride, length, scale,
-                                                    range.adds ? result : nullptr, stride, result, stride, to_left,
-                                                    panel_.data());
+        product_tile<rows, packs, turned, is>(left.data, left.stride, right.data, right.stride, length, scale,
+                                              range.adds ? result : nullptr, stride, result, stride, to_left,
+                                              panel_.data());
       };
       if constexpr (whole) {
         multiply(to, out_stride);
