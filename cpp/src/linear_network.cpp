@@ -55,12 +55,12 @@ LinearNetworkFlow::LinearNetworkFlow(NetworkShape shape, const FlowTerms& terms,
   add_block(shape_.outputs, shape_.encoding());
   if (terms_.has_target_network()) add_layers();
 
-  for (Index l = 0; l < depth; ++l) backward_.emplace_back(shape_.rows(l), inputs);
+  Index most_rows = shape_.outputs;
+  for (Index l = 0; l < depth; ++l) most_rows = std::max(most_rows, shape_.rows(l));
+  for (Eigen::VectorXd& place : places_) place.resize(most_rows * inputs);
   for (Index l = 1; l < depth; ++l) products_.emplace_back(shape_.rows(l), inputs);
   if (terms_.has_target_network()) target_products_ = products_;
   predicted_.resize(shape_.outputs, inputs);
-  encoded_xx_.resize(shape_.encoding(), inputs);
-  error_.resize(shape_.outputs, inputs);
 }
 
 ConstMatrixView LinearNetworkFlow::block(const double* state, Index index) const {
@@ -85,7 +85,11 @@ ConstMatrixView LinearNetworkFlow::encode_target(const double* state) {
   return terms_.has_target_network() ? multiply_chain(state, shape_.depth() + 1, target_products_) : encode(state);
 }
 
-ConstMatrixView LinearNetworkFlow::times_xx(const ConstMatrixView& a, Matrix& storage) {
+MatrixView LinearNetworkFlow::place(Index turn, Index rows) {
+  return {places_[at(turn % 2)].data(), rows, shape_.inputs()};
+}
+
+ConstMatrixView LinearNetworkFlow::times_xx(const ConstMatrixView& a, MatrixView storage) {
   if (in_features()) return a;
   if (moments_.variances) {
     storage.noalias() = a * diagonal(moments_.variances, a.cols());
@@ -95,7 +99,7 @@ ConstMatrixView LinearNetworkFlow::times_xx(const ConstMatrixView& a, Matrix& st
   return {storage.data(), storage.rows(), storage.cols()};
 }
 
-void LinearNetworkFlow::add_times_yx(Matrix& out, double scale, const ConstMatrixView& a) {
+void LinearNetworkFlow::add_times_yx(MatrixView out, double scale, const ConstMatrixView& a) {
   if (in_features()) {
     out.noalias() += scale * a * diagonal(moments_.rho, a.cols());
   } else {
@@ -103,7 +107,7 @@ void LinearNetworkFlow::add_times_yx(Matrix& out, double scale, const ConstMatri
   }
 }
 
-void LinearNetworkFlow::add_times_xy(Matrix& out, double scale, const ConstMatrixView& a) {
+void LinearNetworkFlow::add_times_xy(MatrixView out, double scale, const ConstMatrixView& a) {
   if (in_features()) {
     add_times_yx(out, scale, a);  // diagonal
   } else {
@@ -121,20 +125,22 @@ void LinearNetworkFlow::velocity(const double* state, double* velocity) {
 
   // E = V Wbar Sxx - target Syx  (JEPA; the target is Wbar or, with EMA, Bbar),  V Wbar Sxx - Syx  (MAE)
   const ConstMatrixView encoder = encode(state);
-  product_.assign(error_, 1, v, times_xx(encoder, encoded_xx_));
+  MatrixView error = place(depth, shape_.outputs);
+  product_.assign(error, 1, v, times_xx(encoder, place(depth - 1, shape_.encoding())));
   if (terms_.objective == Objective::mae) {
-    error_ -= square(moments_.yx);
+    error -= square(moments_.yx);
   } else {
-    add_times_yx(error_, -1, terms_.has_target_network() ? encode_target(state) : encoder);
+    add_times_yx(error, -1, terms_.has_target_network() ? encode_target(state) : encoder);
   }
 
   // dV/dt = - E Wbar^T
-  product_.assign(out(depth), -1, error_, encoder.transpose());
+  product_.assign(out(depth), -1, error, encoder.transpose());
 
   // Gradient at the output of the encoder, V^T E, and the target's branch where it is not stopped:
   // - (V Wbar Sxy - Wbar Syy), Sxy = Syx^T.
-  Matrix& top = backward_[at(depth - 1)];
-  product_.assign(top, 1, v.transpose(), error_);
+  const auto gradient_at = [&](Index l) { return place(l, shape_.rows(l)); };
+  MatrixView top = gradient_at(depth - 1);
+  product_.assign(top, 1, v.transpose(), error);
   if (terms_.differentiates_target()) {
     product_.assign(predicted_, 1, v, encoder);
     add_times_xy(top, -1, ConstMatrixView(predicted_.data(), predicted_.rows(), predicted_.cols()));
@@ -143,16 +149,20 @@ void LinearNetworkFlow::velocity(const double* state, double* velocity) {
 
   // dW^l/dt = - (W^L ... W^(l+1))^T (gradient at the top) (W^(l-1) ... W^1)^T, from the top down.
   for (Index l = depth - 1; l > 0; --l) {
-    const Matrix& gradient = backward_[at(l)];
+    const MatrixView gradient = gradient_at(l);
     const ConstMatrixView below =
         l > 1 ? ConstMatrixView(products_[at(l - 2)].data(), shape_.columns(l), encoder.cols()) : block(state, 0);
     product_.assign(out(l), -1, gradient, below.transpose());
-    product_.assign(backward_[at(l - 1)], 1, block(state, l).transpose(), gradient);
+    if (l == 1 && !in_features()) {
+      product_.assign(out(0), -1, block(state, l).transpose(), gradient);
+    } else {
+      product_.assign(gradient_at(l - 1), 1, block(state, l).transpose(), gradient);
+    }
   }
   if (in_features()) {
-    product_.assign(out(0), -1, backward_[0], square(moments_.coupling));
-  } else {
-    out(0) = -backward_[0];
+    product_.assign(out(0), -1, gradient_at(0), square(moments_.coupling));
+  } else if (depth == 1) {
+    out(0) = -top;
   }
 
   if (terms_.weight_decay != 0) {
@@ -172,17 +182,18 @@ double LinearNetworkFlow::loss(const double* state) {
   // 1/2 tr(P Sxx P^T) - tr(P Sxy T^T) + 1/2 tr(T Syy T^T),  P = V Wbar, T = target (the identity for MAE)
   product_.assign(predicted_, 1, predictor(state), encode(state));
   const ConstMatrixView predicted(predicted_.data(), predicted_.rows(), predicted_.cols());
-  const double of_prediction = inner_product(times_xx(predicted, error_), predicted);
+  MatrixView product = place(0, shape_.outputs);
+  const double of_prediction = inner_product(times_xx(predicted, product), predicted);
   const ConstMatrixView yy = square(moments_.yy);
   if (terms_.objective == Objective::mae)
     return 0.5 * (of_prediction + yy.trace()) - inner_product(predicted, square(moments_.yx));
 
   const ConstMatrixView target = encode_target(state);
-  error_.setZero();
-  add_times_yx(error_, 1, target);  // tr(P Sxy T^T) = <P, T Syx>
-  const double of_both = inner_product(error_, predicted);
-  product_.assign(encoded_xx_, 1, target, yy);
-  return 0.5 * (of_prediction + inner_product(encoded_xx_, target)) - of_both;
+  product.setZero();
+  add_times_yx(product, 1, target);  // tr(P Sxy T^T) = <P, T Syx>
+  const double of_both = inner_product(product, predicted);
+  product_.assign(product, 1, target, yy);
+  return 0.5 * (of_prediction + inner_product(product, target)) - of_both;
 }
 
 void LinearNetworkFlow::response(const double* state, const double* directions, Index features, double* response,

@@ -105,10 +105,14 @@ class LinearNetworkFlow {
   ConstMatrixView encode_target(const double* state);  // Wbar, or the EMA target's product
   ConstMatrixView multiply_chain(const double* state, Index first, std::vector<Matrix>& products);
 
+  // Where a matrix [rows, inputs] is left for the next one to be made of it, in turns: Wbar Sxx, E (THEORY.md 1), the
+  // gradients at the outputs of the layers from the top down.
+  MatrixView place(Index turn, Index rows);
+
   // The three places where the two kinds of coordinates differ.
-  ConstMatrixView times_xx(const ConstMatrixView& a, Matrix& storage);  // a Sxx, in `storage` where it needs computing
-  void add_times_yx(Matrix& out, double scale, const ConstMatrixView& a);  // out += scale a Syx
-  void add_times_xy(Matrix& out, double scale, const ConstMatrixView& a);  // out += scale a Sxy
+  ConstMatrixView times_xx(const ConstMatrixView& a, MatrixView storage);     // a Sxx; where it needs computing there
+  void add_times_yx(MatrixView out, double scale, const ConstMatrixView& a);  // out += scale a Syx
+  void add_times_xy(MatrixView out, double scale, const ConstMatrixView& a);  // out += scale a Sxy
   bool in_features() const noexcept { return moments_.coupling != nullptr; }
   ConstMatrixView square(const double* moment) const { return {moment, shape_.inputs(), shape_.inputs()}; }
 
@@ -119,10 +123,8 @@ class LinearNetworkFlow {
 
   std::vector<Matrix> products_;         // W^l ... W^1 for l = 2 .. L
   std::vector<Matrix> target_products_;  // B^l ... B^1 for l = 2 .. L
-  std::vector<Matrix> backward_;         // gradient at the output of layer l, [widths[l], d]
   Matrix predicted_;                     // V Wbar
-  Matrix encoded_xx_;                    // Wbar Sxx
-  Matrix error_;                         // E of THEORY.md 1
+  Eigen::VectorXd places_[2];            // so few, to stay in caches
   Matrix encoded_features_;              // Wbar p_i, sized at first use
   Team team_;
   MatrixProduct product_;
