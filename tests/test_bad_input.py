@@ -158,7 +158,7 @@ def test_gradient_flow(record: Records, method: str, data: Any) -> None:
     settings = {
         "rtol": data.draw(often(st.floats(1e-12, 0.1))),
         "atol": data.draw(often(st.floats(1e-12, 1e-3))),
-        "max_steps": data.draw(st.sampled_from([1, 1000, 10_000, 0, -1])),  # of the default: seconds
+        "max_steps": data.draw(st.sampled_from([1, 1000, 5000, 0, -1])),  # of the default: seconds
         "predictor_rate": data.draw(often(st.just(1.0))),
         "levels": data.draw(st.one_of(st.none(), lists(ordinary, 2))),
     }
