@@ -25,7 +25,7 @@ void check_products(MatrixProduct& product, Index rows, Index depth, Index colum
   // Another kernel rounds in another order.
   const bool direct = std::max({rows, depth, columns}) <= 64 && std::min({rows, depth, columns}) >= 8;
   const bool tiled = TiledProduct::suits(rows, depth, columns);
-  const double rounding = direct || tiled ? 1e-15 * static_cast<double>(depth + 10) : 0;
+  const double rounding = direct || tiled ? 1e-15 * static_cast<double>(depth) : 0;
   const auto same = [&] { return (ours - eigens).cwiseAbs().maxCoeff() <= rounding; };
   product.assign(ours, -1, a, b);
   eigens.noalias() = -1 * a * b;

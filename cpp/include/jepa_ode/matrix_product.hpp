@@ -114,11 +114,6 @@ class MatrixProduct {
     return to;
   }
 
-  static double* grown(Eigen::VectorXd& block, Index size) {
-    if (block.size() < size) block = Eigen::VectorXd(size);  // what throws in resize leaves a freed one
-    return block.data();
-  }
-
   template <bool add, class Out, class A, class B>
   void multiply_tiled(Out& out, double scale, const A& a, const B& b) {
     for (Blocks& blocks : blocks_) blocks.tiled.reserve(a);  // here, as what a team does must not throw

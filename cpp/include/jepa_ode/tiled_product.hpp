@@ -18,6 +18,12 @@
 
 namespace jepa_ode {
 
+// Memory for so many numbers at least; what it held is lost where it grows.
+inline double* grown(Eigen::VectorXd& memory, Index size) {
+  if (memory.size() < size) memory = Eigen::VectorXd(size);  // what throws in resize leaves a freed one
+  return memory.data();
+}
+
 class TiledProduct {
  public:
   // Where this is faster than Eigen's products, as measured (bench/bench_right_hand_side.py). Larger factors leave the
@@ -31,8 +37,8 @@ class TiledProduct {
   template <class A>
   void reserve(const A& a) {
     const Index length = std::min(a.cols(), inner_block);
-    grow(panel_, length * tile_packs * pack_width);
-    if (!A::IsRowMajor) grow(left_, length * a.rows());
+    grown(panel_, length * tile_packs * pack_width);
+    if (!A::IsRowMajor) grown(left_, length * a.rows());
   }
 
   // Rows [begin, end) of out = scale a b, or of out += scale a b: tile_rows of them or more.
@@ -71,10 +77,6 @@ class TiledProduct {
 
   template <Fresh fresh>
   using Is = std::integral_constant<Fresh, fresh>;
-
-  static void grow(Eigen::VectorXd& memory, Index size) {
-    if (memory.size() < size) memory = Eigen::VectorXd(size);  // what throws in resize leaves a freed one
-  }
 
   template <int packs, class Out, class A, class B>
   void multiply_panel(Out& out, double scale, const A& a, const B& b, const Range& range) noexcept {
