@@ -421,6 +421,34 @@ def test_balancedness_is_conserved(record, problem, rate, method):
             record(16, "drift at rtol 1e-10, relative to the squared weights", drift, at_most=1e-8)
 
 
+# Layers of one row, whose flows take thousands of short steps: none forgets an error, so that they add up.
+@pytest.mark.parametrize("method", ["auto", "tsit5", "dop853", "rock4"])
+@pytest.mark.parametrize("seed", [1, 6, 9])
+def test_errors_of_many_short_steps_stay_in_proportion_to_the_tolerance(method, seed):
+    rng = np.random.default_rng(seed)
+    widths = [4, 1, 4, 4, 1]
+    layers = [rng.normal(0, 0.8, (rows, columns)) for columns, rows in zip(widths, widths[1:], strict=False)]
+    net = jo.LinearNetwork(layers, rng.normal(0, 0.8, (1, 1)))
+    scale = 1 + max(float(np.sum(weights**2)) for weights in (*net.encoder, net.predictor))
+    for rtol in (1e-7, 1e-9, 1e-11):
+        flow = jo.gradient_flow(
+            net,
+            random_cov(4, seed + 1),
+            "jepa",
+            t=[3.0],
+            method=method,
+            rtol=rtol,
+            atol=rtol / 100,
+            features=along(np.eye(4)),
+            keep_weights=True,
+            predictor_rate=0.2,
+        )
+        assert flow.success
+        balancedness = zip(flow.network(0).balancedness(0.2), net.balancedness(0.2), strict=True)
+        drift = max(float(np.abs(then - start).max()) for then, start in balancedness)
+        assert drift < 3 * rtol * scale
+
+
 @pytest.mark.parametrize("name", ["jepa", "mae"])
 @pytest.mark.parametrize("method", ["auto", "tsit5", "dop853", "rock4"])
 @pytest.mark.parametrize("seed", range(4, 4 + case_count(1, 50)))

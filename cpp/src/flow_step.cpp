@@ -230,11 +230,11 @@ double Rock4FlowStep::attempt(const Vector& state, const Vector& velocity, doubl
   const double estimate = next.allFinite() ? system_.norm(scratch_, state, next) : infinity;
   // The estimate is that of a method of order 3, h^4; the error itself behaves like h^5, like a power 5/4 of it. Among
   // learned features, whose directions forget errors, the factor is such that flows at rtol = 1e-6 err as much as those
-  // of tsit5 (bench/bench_flow.py). Short steps, which forget less, err more for the same estimate: with one factor for
-  // all, flows erred up to ten times as much right after they turned to this method as before or later. On a plateau,
-  // which amplifies errors, steps are shorter by half.
-  const double scale = stiff_ ? 0.01 + 0.15 / wanted : 0.3;
-  const double error = scale * std::pow(system_.rtol(), 0.25) * std::pow(estimate, 1.25);
+  // of tsit5 (bench/bench_flow.py); on a plateau, which amplifies errors, steps are shorter by half. Of short steps
+  // there are many, the more the tighter the tolerance, and their errors add up, in what the flow conserves above all:
+  // for the sum to follow the tolerance h^4 has to, that is the estimate itself.
+  const double scale = 0.01 + 0.15 / wanted;
+  const double error = stiff_ ? scale * std::pow(system_.rtol(), 0.25) * std::pow(estimate, 1.25) : 0.04 * estimate;
   refused_ = !(error <= 1);
   return error;
 }
