@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import pickle
 import sys
 from types import SimpleNamespace
@@ -427,7 +428,7 @@ def test_balancedness_is_conserved(record, problem, rate, method):
 def test_errors_of_many_short_steps_stay_in_proportion_to_the_tolerance(method, seed):
     rng = np.random.default_rng(seed)
     widths = [4, 1, 4, 4, 1]
-    layers = [rng.normal(0, 0.8, (rows, columns)) for columns, rows in zip(widths, widths[1:], strict=False)]
+    layers = [rng.normal(0, 0.8, (rows, columns)) for columns, rows in itertools.pairwise(widths)]
     net = jo.LinearNetwork(layers, rng.normal(0, 0.8, (1, 1)))
     scale = 1 + max(float(np.sum(weights**2)) for weights in (*net.encoder, net.predictor))
     for rtol in (1e-7, 1e-9, 1e-11):
