@@ -128,18 +128,14 @@ class Team {
   std::condition_variable called_;
 };
 
-// Calls work(rank) on `size` threads at once, on fewer where the system gives no more; the caller is rank 0. Work must
-// not throw.
+// Calls work(rank) for every rank below `size` on as many threads at once. On fewer, where the system gives no more,
+// some ranks come after the others, or never: work must not wait for a certain one. It must not throw.
 template <class Work>
 void run_team(unsigned size, const Work& work) {
-  std::vector<std::thread> others;
-  others.reserve(size);
-  try {
-    for (unsigned rank = 1; rank < size; ++rank) others.emplace_back([&work, rank]() noexcept { work(rank); });
-  } catch (const std::exception&) {  // no thread, or no memory for one: those that run do it all
-  }
-  work(0);
-  for (std::thread& other : others) other.join();
+  Team team(size);
+  team.share(team.size(), 1, 1, [&](std::int64_t, std::int64_t, std::int64_t part) {
+    work(static_cast<unsigned>(part));
+  });
 }
 
 // A phase that is done again and again, in rounds: a list of tasks for each rank, which the others take from when they
