@@ -133,9 +133,8 @@ class Team {
 template <class Work>
 void run_team(unsigned size, const Work& work) {
   Team team(size);
-  team.share(team.size(), 1, 1, [&](std::int64_t, std::int64_t, std::int64_t part) {
-    work(static_cast<unsigned>(part));
-  });
+  team.share(team.size(), 1, 1,
+             [&](std::int64_t, std::int64_t, std::int64_t part) { work(static_cast<unsigned>(part)); });
 }
 
 // A phase that is done again and again, in rounds: a list of tasks for each rank, which the others take from when they
