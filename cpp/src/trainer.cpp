@@ -138,7 +138,8 @@ std::int64_t Trainer::advance(const double* rates, std::int64_t count, const dou
 
   // Ranks may be at different phases, where one is behind; so what ends the loop names its step.
   std::atomic<std::int64_t> end{count};
-  run_team(ranks, [&](unsigned rank) noexcept {
+  Team(ranks).each([&](std::int64_t index) noexcept {
+    const auto rank = static_cast<unsigned>(index);
     const auto share = [&](Index size, unsigned of) { return size * of / ranks; };
     RowWorker worker{{rows, 0}, {}, interrupt};
     const auto do_rows = [&](const RowTask& task) { task.job->run(task.begin, task.end, worker); };

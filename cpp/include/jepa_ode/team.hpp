@@ -70,6 +70,13 @@ class Team {
     run(parts, [&](std::int64_t part) { body(cut(part), cut(part + 1), part); });
   }
 
+  // work(rank) for each rank below size(), on all threads at once, or one after the other where a thread comes late: it
+  // must not wait for a certain one. It must not throw.
+  template <class Work>
+  void each(const Work& work) noexcept {
+    run(size(), work);
+  }
+
  private:
   using Call = void (*)(const void*, std::int64_t);
 
@@ -127,15 +134,6 @@ class Team {
   std::mutex mutex_;
   std::condition_variable called_;
 };
-
-// Calls work(rank) for every rank below `size` on as many threads at once. On fewer, where the system gives no more,
-// some ranks come after the others, or never: work must not wait for a certain one. It must not throw.
-template <class Work>
-void run_team(unsigned size, const Work& work) {
-  Team team(size);
-  team.share(team.size(), 1, 1,
-             [&](std::int64_t, std::int64_t, std::int64_t part) { work(static_cast<unsigned>(part)); });
-}
 
 // A phase that is done again and again, in rounds: a list of tasks for each rank, which the others take from when they
 // have no more of their own. A round is over when all tasks are done, whether or not every rank came to do some: one
